@@ -1,0 +1,90 @@
+"""Blurred input, edge map and sharp target together, batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from helpers.data import ImageError, normalise
+from helpers.degrade import Degradation, preset
+from helpers.edges import THRESHOLDS, edge_maps, four_channels
+from helpers.seeds import SEED, rng_for
+
+
+@dataclass
+class Batch:
+    """``n`` images on their way through the course; tensors are float32 on the CPU."""
+
+    input: torch.Tensor  # n×4×H×W: blurred RGB in [-1, 1] and the edge map, 0 or 1
+    target: torch.Tensor  # n×3×H×W in [-1, 1]
+    blurred: np.ndarray  # uint8 n×H×W×3
+    edges: np.ndarray  # uint8 n×H×W of 0 and 1
+    sharp: np.ndarray  # uint8 n×H×W×3
+    params: list[dict]  # what was drawn for the degradation of each
+
+
+class Pairs:
+    """Sharp images with a degradation, as training and evaluation want them.
+
+    What is random depends on ``seed``, the epoch and the image's index alone: in training every epoch blurs (and
+    mirrors) every image anew, yet the same way each time that epoch is run; validation and test sets have no epoch,
+    so their blur never changes.
+
+    Parameters
+    ----------
+    sharp : uint8 N×H×W×3, or any sequence of uint8 H×W×3 such as :class:`helpers.data.Photographs`
+    degradation : a :class:`helpers.degrade.Degradation`, or the name of a preset
+    blurred : matching blurred images for data that comes in pairs; the degradation is then not used
+    edges : "blurred" (as at test time) or "oracle" (from the sharp image: leakage, for teaching only)
+    thresholds : Canny's
+    flip : mirror half of the images, in training only
+    """
+
+    def __init__(
+        self,
+        sharp: np.ndarray | Sequence[np.ndarray],
+        degradation: Degradation | str = "celebablur",
+        blurred: np.ndarray | Sequence[np.ndarray] | None = None,
+        edges: str = "blurred",
+        thresholds: tuple[float, float] = THRESHOLDS,
+        flip: bool = False,
+        seed: int = SEED,
+    ):
+        if len(sharp) == 0:
+            raise ImageError("there are no images")
+        if blurred is not None and len(blurred) != len(sharp):
+            raise ImageError(f"{len(blurred)} blurred images for {len(sharp)} sharp ones")
+        if edges not in ("blurred", "oracle"):
+            raise ValueError(f'edges must be "blurred" or "oracle", not {edges!r}')
+        self.sharp, self.blurred = sharp, blurred
+        self.degradation = preset(degradation) if isinstance(degradation, str) else degradation
+        self.edges, self.thresholds, self.flip, self.seed = edges, tuple(thresholds), flip, seed
+
+    def __len__(self) -> int:
+        return len(self.sharp)
+
+    def batch(self, indices: Sequence[int], epoch: int | None = None) -> Batch:
+        """The images of ``indices``; without an ``epoch`` the fixed version that validation and test use."""
+        sharp = np.stack([self.sharp[i] for i in indices])
+        keys = [(i,) if epoch is None else (i, epoch + 1) for i in indices]
+        rngs = [rng_for(self.seed, *key) for key in keys]
+        mirror = np.array([self.flip and epoch is not None and bool(rng.integers(2)) for rng in rngs])
+        sharp[mirror] = sharp[mirror, :, ::-1]
+        if self.blurred is None:
+            params = [self.degradation.sample(rng) for rng in rngs]
+            images = torch.from_numpy(sharp).movedim(-1, 1).float() / 255
+            # A blurred photograph is a file of 8-bit numbers, so ours is rounded too.
+            degraded = (self.degradation(images, params) * 255).round().clamp(0, 255).to(torch.uint8)
+            blurred = degraded.movedim(1, -1).contiguous().numpy()
+        else:
+            params = [{} for _ in indices]
+            blurred = np.stack([self.blurred[i] for i in indices])
+            blurred[mirror] = blurred[mirror, :, ::-1]
+        edges = edge_maps(sharp if self.edges == "oracle" else blurred, self.thresholds)
+        return Batch(four_channels(blurred, edges), normalise(sharp), blurred, edges, sharp, params)
+
+    def batches(self, batch_size: int = 50) -> Iterator[Batch]:
+        """All images in order, as validation and test want them."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(range(start, min(start + batch_size, len(self))))
