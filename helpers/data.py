@@ -117,7 +117,9 @@ def read_image(source: str | Path | bytes, size: int | None = SIZE, crop: int | 
                     f"{name}: {picture.width}×{picture.height} pixels is more than this course reads "
                     f"({MAX_PIXELS / 1e6:.0f} megapixels); make a smaller copy first"
                 )
-            if size is not None and picture.format == "JPEG":
+            if getattr(picture, "is_animated", False) and picture.format in ("GIF", "PNG", "WEBP"):
+                raise ImageError(f"{name}: is an animation; save one frame of it as a picture first")
+            if size is not None and crop is None and picture.format == "JPEG":
                 picture.draft("RGB", (4 * size, 4 * size))  # decodes a huge JPEG at a fraction of its size
             picture = ImageOps.exif_transpose(picture)
             image = _to_rgb8(picture)
@@ -140,7 +142,8 @@ def _to_rgb8(picture: Image.Image) -> np.ndarray:
         values = np.asarray(picture).astype(np.float64)
         if not np.isfinite(values).all():
             raise ImageError("the picture holds NaN or infinite values")
-        full = 65535.0 if values.max() > 255 else 255.0
+        unit = picture.mode == "F" and values.max() <= 1  # floating-point pictures run over [0, 1]
+        full = 65535.0 if values.max() > 255 else 1.0 if unit else 255.0
         grey = np.clip(values / full * 255 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
@@ -182,6 +185,8 @@ def load_faces(split: str, limit: int | None = None) -> np.ndarray:
     uint8 array, N×128×128×3
     """
     path = _split_file(split)
+    if not zipfile.is_zipfile(path):
+        raise ImageError(f"{path} is damaged; restore it from the course's repository")
     with zipfile.ZipFile(path) as archive:
         names = sorted(archive.namelist())[:limit]
         faces = np.empty((len(names), SIZE, SIZE, 3), np.uint8)
@@ -262,7 +267,11 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise ImageError(f"{folder}: there is no such folder")
     paths = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        and p.is_file()
     )
     if not paths:
         raise ImageError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
@@ -299,6 +308,29 @@ def open_celeba(split: str, root: str | Path | None = None, size: int = SIZE, do
         )
         raise ImageError(f"CelebA is not in {root / 'celeba'}: {hint} ({type(error).__name__}: {error})") from None
     return Photographs([root / "celeba" / "img_align_celeba" / name for name in celeba.filename], size, crop=178)
+
+
+def load_split(source: str | Path | None, split: str, limit: int | None = None) -> np.ndarray:
+    """Training or validation images: the shipped faces, or photographs below ``source``.
+
+    ``source`` may hold folders train/, val/ and test/. A single folder of photographs is split by position: of every
+    twenty files, the 19th goes to val and the 20th to test.
+    """
+    if source is None:
+        return load_faces(split, limit)
+    folder = Path(source)
+    if (folder / split).is_dir():
+        photographs = open_folder(folder / split)
+    elif any((folder / s).is_dir() for s in SPLITS):
+        raise ImageError(f"{folder}: there is no folder {split}/ beside the others")
+    else:
+        photographs = open_folder(folder)
+        slots = {"train": range(18), "val": (18,), "test": (19,)}[split]
+        photographs.paths = [p for i, p in enumerate(photographs.paths) if i % 20 in slots]
+        if not photographs.paths:
+            raise ImageError(f"{folder}: too few photographs to split; at least 20 are needed")
+    photographs.paths = photographs.paths[:limit]
+    return photographs.load()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

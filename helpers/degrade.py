@@ -86,7 +86,7 @@ def gaussian_kernel(sigma: float, size: int = 21) -> torch.Tensor:
 
 def motion_kernel(length: float, angle: float, size: int = 31) -> torch.Tensor:
     """A straight line through the centre, ``length`` pixels long at ``angle`` degrees (anticlockwise), summing to 1."""
-    # Points half a pixel apart are shared out to the four nearest cells, so any angle and length is smooth.
+    # Points a quarter of a pixel apart are shared out to the four nearest cells, so any angle and length is smooth.
     count = max(int(np.ceil(length * 4)), 1)
     along = (np.arange(count) + 0.5) / count * length - length / 2
     x = size // 2 + along * np.cos(np.deg2rad(angle))

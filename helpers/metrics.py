@@ -1,8 +1,14 @@
 """The five measures of thesis section 3.2, as section 3.1 applies them, always beside those of the blurred input.
 
 PSNR and SSIM are computed image by image on 8-bit pictures by scikit-image; L1, MSE and LPIPS on [-1, 1] by PyTorch.
+
+In a shell, the table of a checkpoint beside the blurred input and Table 1 of the thesis::
+
+    python -m helpers.metrics                                              # shipped model, shipped test faces
+    python -m helpers.metrics --checkpoint runs/mine/best.safetensors --data my/photos --split train
 """
 
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -11,9 +17,11 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm.auto import tqdm
 
-from helpers.data import ImageError, denormalise, normalise
+from helpers.checkpoints import CheckpointError
+from helpers.data import SPLITS, ImageError, denormalise, load_split, normalise
 from helpers.pairs import Pairs
-from helpers.perceptual import Lpips
+from helpers.perceptual import Lpips, load_lpips
+from helpers.restorer import Restorer
 
 HIGHER_IS_BETTER = {"PSNR": True, "SSIM": True, "L1": False, "MSE": False, "LPIPS": False}
 
@@ -128,3 +136,30 @@ def evaluate(
 def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The means over the test set, a row for each table."""
     return pd.DataFrame({name: table.mean() for name, table in tables.items()}).T
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m helpers.metrics", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--checkpoint", help="a .safetensors file; the shipped model by default")
+    parser.add_argument(
+        "--data", help="folder of photographs, or of train/, val/ and test/; the shipped faces by default"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--limit", type=int, help="use only the first so many images")
+    args = parser.parse_args(arguments)
+    try:
+        restorer = Restorer(args.checkpoint)
+        images = load_split(args.data, args.split, args.limit)
+    except (ImageError, CheckpointError) as error:
+        raise SystemExit(f"error: {error}") from None
+    pairs = Pairs(images, restorer.about.get("degradation", "celebablur"), thresholds=restorer.thresholds)
+    table = summary(evaluate(restorer.model, pairs, load_lpips(device=restorer.device), progress=True))
+    print(f"{len(images)} {args.split} images, {restorer}")
+    print(f"| | {' | '.join(table.columns)} |\n|{'---|' * (len(table.columns) + 1)}")
+    for name, row in table.iterrows():
+        print(f"| {name} | " + " | ".join(f"{v:.2f}" if c == "PSNR" else f"{v:.4f}" for c, v in row.items()) + " |")
+    print("| thesis, Table 1 | " + " | ".join(f"{low:g}–{high:g}" for low, high in THESIS_TABLE_1.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

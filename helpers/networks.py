@@ -28,7 +28,7 @@ def _expect(x: torch.Tensor, shape: tuple[int | None, ...], who: str) -> None:
 
 def doublings(image_size: int) -> int:
     """How often 4×4 is doubled to reach ``image_size``: 5 for 128."""
-    steps = log2(image_size / 4)
+    steps = log2(image_size / 4) if image_size > 0 else 0
     if steps != int(steps) or steps < 4:
         raise ValueError(f"image_size must be 64, 128, 256, ..., not {image_size}")
     return int(steps)

@@ -80,6 +80,8 @@ class Pairs:
         else:
             params = [{} for _ in indices]
             blurred = np.stack([self.blurred[i] for i in indices])
+            if blurred.shape != sharp.shape:
+                raise ImageError(f"blurred images {blurred.shape} and sharp ones {sharp.shape} differ in shape")
             blurred[mirror] = blurred[mirror, :, ::-1]
         edges = edge_maps(sharp if self.edges == "oracle" else blurred, self.thresholds)
         return Batch(four_channels(blurred, edges), normalise(sharp), blurred, edges, sharp, params)

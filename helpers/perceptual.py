@@ -31,7 +31,7 @@ class Lpips(nn.Module):
         import lpips  # here, because it pulls in torchvision, which takes seconds
 
         rng = torch.random.get_rng_state()
-        torch.manual_seed(0)  # the random trunk is the same one everywhere
+        torch.default_generator.manual_seed(0)  # the random trunk is the same one everywhere; built on the CPU
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips 0.1.4 calls torchvision in a way that it declares outdated
             self.net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)

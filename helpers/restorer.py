@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from helpers.checkpoints import load_checkpoint, read_about, shipped
-from helpers.data import denormalise
+from helpers.data import ImageError, denormalise
 from helpers.edges import THRESHOLDS, edge_maps, four_channels
 from helpers.networks import DeblurModel
 
@@ -33,8 +33,18 @@ class Restorer:
     @torch.no_grad()
     def encode(self, blurred: np.ndarray, edges: np.ndarray | None = None) -> torch.Tensor:
         """z_deblur of blurred images: uint8 N×H×W×3 to N×512. Edge maps are computed unless given."""
+        self._expect(blurred)
         edges = edge_maps(blurred, self.thresholds) if edges is None else edges
         return self.model.deblur_encoder(four_channels(blurred, edges).to(self.device))
+
+    def _expect(self, blurred: np.ndarray) -> None:
+        """Pictures of the model's size and kind; the encoder itself would take others in silence."""
+        side = self.model.image_size
+        if blurred.dtype != np.uint8 or blurred.ndim != 4 or blurred.shape[1:] != (side, side, 3) or not len(blurred):
+            raise ImageError(
+                f"expected 8-bit RGB pictures {side}×{side}×3, got {'×'.join(map(str, blurred.shape))} of "
+                f"{blurred.dtype}; helpers.data.read_image makes such pictures"
+            )
 
     @torch.no_grad()
     def decode(self, z: torch.Tensor) -> np.ndarray:
@@ -45,6 +55,7 @@ class Restorer:
         """Restore one picture or many: uint8 H×W×3 or N×H×W×3 to the same shape, at the model's size."""
         if blurred.ndim == 3:
             return self.restore(blurred[None], None if edges is None else edges[None])[0]
+        self._expect(blurred)
         parts = [
             self.decode(self.encode(blurred[i : i + batch_size], None if edges is None else edges[i : i + batch_size]))
             for i in range(0, len(blurred), batch_size)

@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
 
 from helpers.checkpoints import save_checkpoint
-from helpers.data import SPLITS, ImageError, load_faces, open_folder
+from helpers.data import ImageError, load_split
+from helpers.degrade import PRESETS
 from helpers.edges import THRESHOLDS
 from helpers.losses import TotalLoss, Weights
 from helpers.metrics import evaluate, summary
@@ -112,22 +114,27 @@ def train(
         raise TrainingError(f"{len(train_images)} training images are fewer than one batch of {recipe.batch_size}")
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(recipe.seed)
+    if recipe.precision not in ("bf16", "no"):  # fp16 would need its gradients scaled
+        raise TrainingError(f'precision must be "bf16" or "no", not {recipe.precision!r}')
+    AcceleratorState._reset_state()  # it keeps the first precision of a process for ever; a notebook may train twice
     accelerator = Accelerator(mixed_precision=recipe.precision)
     device = accelerator.device
     lpips = (lpips or load_lpips()).to(device)
     loss = TotalLoss(lpips, recipe.weights)
     model = DeblurModel(recipe.latent_dim, recipe.image_size).to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     settings = {
         "degradation": recipe.degradation, "edges": recipe.edges, "thresholds": recipe.thresholds, "seed": recipe.seed
     }  # fmt: skip
     pairs = Pairs(train_images, flip=recipe.flip, **settings)
     val_pairs = Pairs(val_images, **settings)
     history = _resume(out, recipe, model, optimiser)
+    _write_history(out, history)
     facts = {
         "name": "thesis",
-        **{k: v for k, v in asdict(recipe).items() if k not in ("epochs", "weights")},
+        **{k: v for k, v in asdict(recipe).items() if k not in ("epochs", "weights", "precision")},
         "weights": asdict(recipe.weights),
+        "training_precision": recipe.precision,
         "training_data": about or f"{len(train_images)} images",
         "training_images": len(train_images),
         "perceptual_loss": lpips.name,
@@ -151,20 +158,21 @@ def train(
                 try:
                     values = training_step(model, loss, optimiser, accelerator, inputs, target)
                 except TrainingError as error:
-                    raise TrainingError(
-                        f"epoch {epoch + 1}, step {step + 1}: {error}. Nothing is lost: {out / 'best.safetensors'} is "
-                        "the last good checkpoint; a smaller learning rate, or precision='no', is the usual cure."
-                    ) from None
+                    raise TrainingError(f"epoch {epoch + 1}, step {step + 1}: {error}. {_what_is_safe(out)}") from None
                 sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
                 bar.set_postfix(loss=f"{sums['total'] / (step + 1):.4f}", refresh=False)
                 bar.update()
         seconds = time.perf_counter() - started
+        try:
+            measures = summary(evaluate(model, val_pairs, lpips)).loc["restored"]
+        except ImageError as error:  # the last step may have spoilt the weights after a finite loss
+            raise TrainingError(f"epoch {epoch + 1}, step {steps}, validation: {error}. {_what_is_safe(out)}") from None
         record = {
             "epoch": epoch + 1,
             "images_seen": (epoch + 1) * steps * recipe.batch_size,
             "learning_rate": learning_rate(recipe, epoch),
             **{k: v / steps for k, v in sums.items()},
-            **{f"val_{k}": float(v) for k, v in summary(evaluate(model, val_pairs, lpips)).loc["restored"].items()},
+            **{f"val_{k}": float(v) for k, v in measures.items()},
             "seconds": round(seconds, 2),
             "images_per_second": round(steps * recipe.batch_size / seconds, 2),
         }
@@ -176,6 +184,13 @@ def train(
         if on_epoch:
             on_epoch(history)
     return history
+
+
+def _what_is_safe(out: Path) -> str:
+    """The end of an error message: what is left of a run that failed."""
+    best = out / "best.safetensors"
+    safe = f"Nothing is lost: {best} is the last good checkpoint" if best.exists() else "No epoch was completed"
+    return f"{safe}; a smaller learning rate, or precision='no', is the usual cure."
 
 
 def hardware(device: torch.device) -> str:
@@ -200,6 +215,10 @@ def _save_state(out: Path, recipe: Recipe, model, optimiser, history: list[dict]
     }
     torch.save(state, out / "last.pt.part")
     os.replace(out / "last.pt.part", out / "last.pt")
+    _write_history(out, history)
+
+
+def _write_history(out: Path, history: list[dict]) -> None:
     part = out / "history.jsonl.part"
     part.write_text("".join(json.dumps(h) + "\n" for h in history))
     os.replace(part, out / "history.jsonl")
@@ -232,29 +251,6 @@ def read_history(out: str | Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def load_split(data: str | None, split: str, limit: int | None = None) -> np.ndarray:
-    """Training or validation images: the shipped faces, or photographs below ``data``.
-
-    ``data`` may hold folders train/, val/ and test/. A single folder of photographs is split by position: of every
-    twenty files, the 19th goes to val and the 20th to test.
-    """
-    if data is None:
-        return load_faces(split, limit)
-    folder = Path(data)
-    if (folder / split).is_dir():
-        photographs = open_folder(folder / split)
-    elif any((folder / s).is_dir() for s in SPLITS):
-        raise ImageError(f"{folder}: there is no folder {split}/ beside the others")
-    else:
-        photographs = open_folder(folder)
-        slots = {"train": range(18), "val": (18,), "test": (19,)}[split]
-        photographs.paths = [p for i, p in enumerate(photographs.paths) if i % 20 in slots]
-        if not photographs.paths:
-            raise ImageError(f"{folder}: too few photographs to split; at least 20 are needed")
-    photographs.paths = photographs.paths[:limit]
-    return photographs.load()
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m helpers.training", description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", required=True, help="folder of the run; the same command goes on where it stopped")
@@ -263,8 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=Recipe.batch_size)
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--halve-every", type=int, default=Recipe.halve_every, help="epochs (equation 42)")
-    parser.add_argument("--precision", choices=("bf16", "fp16", "no"), default=Recipe.precision)
-    parser.add_argument("--degradation", default=Recipe.degradation, help="a preset of helpers.degrade")
+    parser.add_argument("--precision", choices=("bf16", "no"), default=Recipe.precision)
+    parser.add_argument("--degradation", choices=list(PRESETS), default=Recipe.degradation)
     parser.add_argument("--edges", choices=("blurred", "oracle"), default=Recipe.edges)
     parser.add_argument("--no-flip", action="store_true", help="do not mirror half of the training images")
     parser.add_argument("--limit", type=int, help="use only the first so many images of each split")

@@ -1,0 +1,1 @@
+"""A small procedural portrait renderer: people -> height fields and paint -> light -> camera."""
