@@ -48,7 +48,8 @@ def normalise(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     -------
     float32 tensor, 3×H×W or N×3×H×W, values in [-1, 1]
     """
-    tensor = torch.as_tensor(images)
+    # A mirrored or cropped view has strides that PyTorch cannot take over.
+    tensor = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
     if tensor.dtype != torch.uint8:
         raise ImageError(f"normalise expects 8-bit images (uint8, 0..255), not {tensor.dtype}")
     if tensor.ndim not in (3, 4) or tensor.shape[-1] != 3:

@@ -6,7 +6,9 @@ also in dash, so that all figures work in print and for colour-blind readers.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +17,7 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from PIL import Image
 from torch import nn
 
 DARK, MIDDLE, LIGHT = "#1b3a5c", "#d1495b", "#edae49"
@@ -27,6 +30,8 @@ def style() -> None:
     shell = get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
+        # Pictures of faces are large as PNG; with a palette the stored notebooks stay small.
+        shell.display_formatter.formatters["image/png"].for_type(Figure, partial(png, colours=256))
     mpl.rcParams.update(
         {
             "figure.dpi": 100,
@@ -48,14 +53,18 @@ def new(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 3), tit
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, **kwargs)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(textwrap.fill(title, max(20, int(11 * size[0]))), fontsize=11)  # about 11 letters an inch
     return figure, axes
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, for ``ipywidgets.Image``."""
+def png(figure: Figure, colours: int | None = None) -> bytes:
+    """The figure as a PNG file; with ``colours`` (at most 256) as one with a palette, a third of the size."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches="tight" if colours else None)  # a panel's size must not jump
+    if colours is not None:
+        picture = Image.open(buffer).convert("RGB").quantize(colours, kmeans=1)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -129,8 +138,8 @@ def plot_history(history: list[dict], title: str = "") -> Figure:
     """Curves of a training run: the total loss, its five parts, and the validation PSNR, epoch by epoch."""
     epochs = [h["epoch"] for h in history]
     figure, (left, middle, right) = new(1, 3, (11, 3.1), title)
-    left.plot(epochs, [h["total"] for h in history], label="total, equation 41")
-    left.set(xlabel="epoch", ylabel="training loss", title="what is minimised")
+    left.plot(epochs, [h["total"] for h in history])
+    left.set(xlabel="epoch", ylabel="training loss", title="what is minimised (equation 41)")
     rate = left.twinx()
     rate.step(epochs, [h["learning_rate"] for h in history], where="mid", color=COLOURS[4], linestyle=":")
     rate.set(ylim=(0, None), ylabel="learning rate (dotted)")
@@ -186,7 +195,7 @@ def trace(
     training = network.training
     try:
         with torch.no_grad():
-            network.eval()(example)
+            network.eval()(example.to(next(network.parameters()).device))
     finally:
         network.train(training)
         for handle in handles:
@@ -219,9 +228,10 @@ def draw_network(notes: list[tuple[str, str, tuple[int, ...], int]], title: str 
 
 def draw_training(model: nn.Module, size: int = 128) -> Figure:
     """Figure 4 of the thesis: what goes where in one training step, with the shapes that ``model`` really gives."""
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
     with torch.no_grad():
-        restored, z_deblur, z_gt = model.eval()(torch.zeros(1, 4, size, size), torch.zeros(1, 3, size, size))
+        blank = torch.zeros(1, 4, size, size, device=device)
+        restored, z_deblur, z_gt = model.eval()(blank, blank[:, :3])
     model.train(training)
     shape = {
         "restored": "×".join(map(str, restored.shape[1:])),

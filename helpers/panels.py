@@ -4,6 +4,7 @@ No Output widget is used, and no ``interact``: with a matplotlib figure inside t
 random. A panel draws into a PNG and pushes its bytes into ``ipywidgets.Image``.
 """
 
+import html
 from collections.abc import Callable
 
 import ipywidgets
@@ -39,7 +40,7 @@ class Panel(ipywidgets.VBox):
             self.picture.value = png(self.draw(**self.values))
             self.message.value = ""
         except ValueError as error:  # a setting that makes no sense: say so and keep the last picture
-            self.message.value = f"<b>{error}</b>"
+            self.message.value = f"<b>{html.escape(str(error))}</b>"
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.values.items())

@@ -1,0 +1,268 @@
+"""Guards over every chapter: form, stored outputs, the three parts of a chapter, the index of equations.
+
+That a chapter runs, and that its tagged outputs come out the same, is nbval's work: ``pytest notebooks``.
+"""
+
+import ast
+import importlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.conftest import ROOT
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EQUATIONS = range(31, 48)
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+
+
+@cache
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def cells(path: Path, kind: str) -> list:
+    return [c for c in read(path).cells if c.cell_type == kind]
+
+
+def outputs(path: Path):
+    return [(number, output) for number, c in enumerate(read(path).cells) for output in c.get("outputs", [])]
+
+
+def stored_text(output) -> str:
+    """All the text of one output; pictures are left out."""
+    parts = [output.get("text", "")]
+    parts += [v for kind, v in output.get("data", {}).items() if kind.startswith("text/") or kind.endswith("json")]
+    return "\n".join(json.dumps(p) if isinstance(p, dict) else "".join(p) for p in parts)
+
+
+def test_there_are_chapters():
+    """Guards over nothing would pass."""
+    numbers = [p.stem.split("_")[0] for p in CHAPTERS]
+    assert {"00", "01", "05", "06", "07", "08", "09", "10", "11"} <= set(numbers) and len(set(numbers)) == len(numbers)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Form
+
+
+@each_chapter
+def test_valid_and_of_bearable_size(path):
+    nbformat.validate(read(path))
+    assert path.stat().st_size < 2e6
+
+
+@each_chapter
+def test_forty_to_seventy_cells(path):
+    assert 40 <= len(read(path).cells) <= 70
+
+
+@each_chapter
+def test_code_cells_are_short(path):
+    """At most 15 lines, none empty."""
+    lengths = {c.source.splitlines()[0]: len(c.source.splitlines()) for c in cells(path, "code") if c.source.strip()}
+    assert len(lengths) > 0 and all(c.source.strip() for c in cells(path, "code"))
+    assert {first: n for first, n in lengths.items() if n > 15} == {}
+
+
+@each_chapter
+def test_text_and_code_take_turns(path):
+    """No run of more than four code cells (long imports) without a word, and text enough to teach."""
+    kinds = "".join("c" if c.cell_type == "code" else "m" for c in read(path).cells)
+    assert "ccccc" not in kinds and 0.35 < kinds.count("m") / len(kinds) < 0.75
+
+
+@each_chapter
+def test_kernel_and_metadata(path):
+    """The plain Python kernel, no widget state, no timings."""
+    metadata = read(path).metadata
+    assert metadata["kernelspec"]["name"] == "python3" and set(metadata) == {"kernelspec", "language_info"}
+    assert {key for c in read(path).cells for key in c.metadata} <= {"tags"}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stored outputs
+
+
+@each_chapter
+def test_run_from_top_to_bottom(path):
+    assert [c.execution_count for c in cells(path, "code")] == list(range(1, len(cells(path, "code")) + 1))
+
+
+@each_chapter
+def test_no_errors_and_nothing_on_standard_error(path):
+    found = [n for n, o in outputs(path) if o.output_type == "error" or o.get("name") == "stderr"]
+    assert found == []
+
+
+@each_chapter
+def test_no_paths_of_one_machine(path):
+    homes = "|".join(re.escape("/" + name + "/") for name in ("root", "work", "home", "Users", "tmp", "opt"))
+    pattern = re.compile(rf"(?<![\w.~$}})])({homes})|[A-Z]:\\Users")
+    found = [f"cell {n}" for n, c in enumerate(read(path).cells) if pattern.search(c.source)]
+    found += [f"output of cell {n}" for n, o in outputs(path) if pattern.search(stored_text(o))]
+    assert found == []
+
+
+@each_chapter
+def test_pictures_are_png(path):
+    """SVG differs with every font and library; JPEG adds its own damage to what is shown."""
+    kinds = {kind for _, o in outputs(path) for kind in o.get("data", {})}
+    assert not kinds & {"image/svg+xml", "image/jpeg", "application/javascript"} and "image/png" in kinds
+
+
+@each_chapter
+def test_tagged_cells_have_something_to_compare(path):
+    """nbval compares the stored output of a tagged cell with a new one: there must be one, and no picture."""
+    tagged = [c for c in cells(path, "code") if "nbval-check-output" in c.metadata.get("tags", [])]
+    assert len(tagged) >= 6
+    for c in tagged:
+        assert c.outputs and any(stored_text(o).strip() for o in c.outputs), c.source
+        assert not any("image/png" in o.get("data", {}) for o in c.outputs), c.source
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a chapter may use and must have
+
+
+@each_chapter
+def test_no_pyplot_no_interact_no_output_widget(path):
+    """Each of the three makes figures appear twice, or executed notebooks hang."""
+    code = "\n".join(c.source for c in cells(path, "code"))
+    assert not re.search(r"pyplot|\binteract(ive|_manual|ive_output)?\b|(widgets|ipywidgets)\.Output|\bOutput\(", code)
+
+
+@each_chapter
+def test_has_a_panel_and_the_same_picture_without_a_kernel(path):
+    """A panel, and in the cell before or after it a stored picture for readers without a kernel."""
+    sources = [c.source for c in read(path).cells]
+    panels = [i for i, c in enumerate(read(path).cells) if c.cell_type == "code" and re.search(r"\bPanel\(", c.source)]
+    assert panels, "no Panel"
+
+    def pictured(i):
+        return any("image/png" in o.get("data", {}) for o in read(path).cells[i].get("outputs", []))
+
+    for i in panels:
+        near = [j for j in range(max(0, i - 3), min(len(sources), i + 4))]
+        assert any(pictured(j) for j in near), f"no static figure near the panel of cell {i}"
+
+
+@each_chapter
+def test_seeded_before_anything_is_drawn(path):
+    """In the first code cell, or a little later where the imports fill the first."""
+    assert any("seed_everything(" in c.source for c in cells(path, "code")[:4])
+
+
+@each_chapter
+def test_opening_cell(path):
+    """Title with the chapter's number, and the three parts."""
+    first = read(path).cells[0]
+    number = path.stem.split("_")[0]
+    assert first.cell_type == "markdown" and re.match(rf"# {number} · \S", first.source)
+    assert [p for p in ("What you will be able to do", "Before you start", "Time") if p not in first.source] == []
+
+
+@each_chapter
+def test_closing(path):
+    """Recap and further reading as headings, in the last third."""
+    headings = [
+        (n, line) for n, c in enumerate(read(path).cells) if c.cell_type == "markdown" for line in c.source.splitlines()
+    ]
+    for wanted in ("Recap", "Further reading"):
+        places = [n for n, line in headings if re.match(rf"(#+ .*|\*\*){wanted}", line)]
+        assert places and places[-1] > 2 * len(read(path).cells) / 3, wanted
+
+
+@each_chapter
+def test_questions_have_folded_answers(path):
+    """Every fold is closed again, and there is at least one."""
+    text = "\n".join(c.source for c in cells(path, "markdown"))
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") >= 1
+
+
+@each_chapter
+def test_no_function_that_a_helper_has(path):
+    """One implementation: a chapter does not define again what helpers offer, nor copy three lines of it."""
+    public, lines = set(), set()
+    for module in (ROOT / "helpers").glob("*.py"):
+        tree = ast.parse(module.read_text())
+        public |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        body = [line.strip() for line in module.read_text().splitlines() if line.strip()]
+        lines |= {tuple(body[i : i + 4]) for i in range(len(body) - 3)}
+    for c in cells(path, "code"):
+        tree = ast.parse("\n".join(line for line in c.source.splitlines() if not line.lstrip().startswith(("%", "!"))))
+        assert {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)} & public == set()
+        body = [line.strip() for line in c.source.splitlines() if line.strip()]
+        copied = [body[i] for i in range(len(body) - 3) if tuple(body[i : i + 4]) in lines]
+        assert [line for line in copied if not line.startswith(("import", "from"))] == []
+
+
+@each_chapter
+def test_links_lead_somewhere(path):
+    """Relative links and pictures that a chapter names are there."""
+    text = "\n".join(c.source for c in cells(path, "markdown"))
+    targets = re.findall(r"\]\(([^)#\s]+)\)", re.sub(r"`[^`]*`|\$[^$]*\$", "", text))
+    assert [t for t in targets if "://" not in t and not (path.parent / t).exists()] == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The index of equations
+
+
+@cache
+def index() -> dict[int, dict[str, str]]:
+    """The table of chapter 00: equation -> what, chapter, helper, test."""
+    rows = {}
+    for c in cells(ROOT / "notebooks" / "00_start_here.ipynb", "markdown"):
+        for line in c.source.splitlines():
+            row = [part.strip().strip("`* ") for part in line.strip().strip("|").split("|")]
+            if len(row) == 5 and row[0].isdigit():
+                assert int(row[0]) not in rows, f"equation {row[0]} stands twice in the index"
+                rows[int(row[0])] = dict(zip(("what", "chapter", "helper", "test"), row[1:], strict=True))
+    return rows
+
+
+def mentions(text: str, number: int) -> bool:
+    """Says "equation 31", "eq. 31", "equations 34 and 40", or a range such as "equations 34 to 41"."""
+    for found in re.findall(r"\b(?:equations?|eqs?\.)\s+(\d+(?:(?:\s*(?:,|and|to|–|-|,\s*and)\s*)\d+)*)", text, re.I):
+        numbers = [int(n) for n in re.findall(r"\d+", found)]
+        if number in numbers or (re.search(r"to|–|-", found) and min(numbers) <= number <= max(numbers)):
+            return True
+    return False
+
+
+def test_mentions_reads_what_people_write():
+    assert mentions("by eq. 31.", 31) and mentions("Equations 34 and 40", 40) and mentions("equations 34 to 41", 37)
+    assert not mentions("equation 3", 31) and not mentions("section 31", 31) and not mentions("equations 31 and 33", 32)
+
+
+def test_the_index_is_complete():
+    assert sorted(index()) == list(EQUATIONS)
+
+
+@pytest.mark.parametrize("number", EQUATIONS)
+def test_an_equation_stands_in_its_chapter_alone(number):
+    r"""As \tag{n}, in exactly the chapter that the index names."""
+    pattern = re.compile(rf"\\tag\s*\{{\s*{number}\s*\}}")
+    found = {p.stem.split("_")[0] for p in CHAPTERS if any(pattern.search(c.source) for c in cells(p, "markdown"))}
+    assert found == {index()[number]["chapter"]}
+
+
+@pytest.mark.parametrize("number", EQUATIONS)
+def test_an_equation_has_its_helper(number):
+    """The helper exists, and its docstring or its module's source mentions the number."""
+    helper = index()[number]["helper"]
+    module_name, _, name = helper.rpartition(".")
+    module = importlib.import_module(module_name)
+    assert hasattr(module, name), helper
+    assert mentions(getattr(module, name).__doc__ or "", number) or mentions(Path(module.__file__).read_text(), number)
+
+
+@pytest.mark.parametrize("number", EQUATIONS)
+def test_an_equation_has_its_test(number):
+    path = ROOT / index()[number]["test"]
+    assert path.is_file() and mentions(path.read_text(), number)

@@ -1,0 +1,237 @@
+"""helpers.perceptual: equation 47 as the lpips package computes it, and a trunk that is found or refused."""
+
+import os
+import pickle
+import warnings
+
+import pytest
+import torch
+
+from helpers.data import normalise
+from helpers.perceptual import Lpips, load_lpips
+from tests.conftest import make_faces
+
+
+def seeded(seed: int, size: int = 64) -> torch.Tensor:
+    """Two images in [-1, 1], the same on every machine."""
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it measures
+
+
+def test_zero_for_equal_images(random_ruler):
+    assert random_ruler(seeded(0), seeded(0)).tolist() == [0, 0]
+
+
+def test_symmetric_and_positive(random_ruler):
+    a, b = seeded(0), seeded(1)
+    distance = random_ruler(a, b)
+    assert distance.shape == (2,) and (distance > 0).all()
+    assert torch.allclose(distance, random_ruler(b, a), rtol=1e-5)
+
+
+def test_images_do_not_influence_each_other(random_ruler):
+    a, b = seeded(0), seeded(1)
+    assert torch.allclose(random_ruler(a, b)[:1], random_ruler(a[:1], b[:1]), rtol=1e-4)
+
+
+def test_grows_with_the_damage(random_ruler):
+    """More noise, more distance: true even of random features."""
+    a, noise = seeded(0), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(9))
+    distances = [random_ruler(a, a + s * noise).mean().item() for s in (0.02, 0.1, 0.5)]
+    assert distances == sorted(distances)
+
+
+def test_unit_features_have_length_one(random_ruler):
+    """What equation 47 leaves out: each pixel's channel vector is scaled to length 1 (or is 0 throughout)."""
+    layers = random_ruler.unit_features(seeded(0))
+    assert [f.shape[1] for f in layers] == [64, 192, 384, 256, 256]
+    for f in layers:
+        length = f.square().sum(1).sqrt()
+        assert torch.all((length - 1).abs().lt(1e-5) | length.eq(0))
+        assert f.min() >= 0  # after a ReLU
+
+
+def test_equation_47_by_hand(random_ruler):
+    """Equation 47: Σ over layers of the mean over places of Σ over channels of w (φ - φ̂)², features of length 1."""
+    a, b = seeded(0), seeded(1)
+    expected = torch.zeros(2)
+    layers = zip(random_ruler.features(a), random_ruler.features(b), random_ruler.channel_weights(), strict=True)
+    for f, g, w in layers:
+        f, g = (x / x.norm(dim=1, keepdim=True).clamp(min=1e-10) for x in (f, g))
+        for n in range(2):
+            expected[n] += torch.einsum("c,chw->hw", w.flatten(), (f[n] - g[n]) ** 2).mean()
+    assert torch.allclose(random_ruler(a, b), expected, rtol=1e-4)
+
+
+def test_channel_weights_are_the_packages_own(random_ruler):
+    """The learned weights come with the package, so they are the true ones on any trunk: none is negative."""
+    weights = random_ruler.channel_weights()
+    assert [tuple(w.shape) for w in weights] == [(1, c, 1, 1) for c in (64, 192, 384, 256, 256)]
+    assert all((w >= 0).all() and w.sum() > 0 for w in weights)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ruler", ["random_ruler", "true_ruler"])
+def test_equals_the_lpips_package(ruler, request):
+    """Its own forward pass on the same trunk; it adds 1e-10 to lengths where we clamp them."""
+    ruler = request.getfixturevalue(ruler)
+    a, b = seeded(0), seeded(1)
+    assert torch.allclose(ruler(a, b), ruler.net(a, b).flatten(), rtol=1e-4, atol=1e-7)
+
+
+def test_pinned_values_on_the_true_trunk(true_ruler):
+    """Computed once with torchvision's AlexNet and lpips 0.1.4; 1e-3 allows for other convolution algorithms."""
+    assert true_ruler.name == "LPIPS"
+    assert true_ruler(seeded(0), seeded(1)).tolist() == pytest.approx([0.12143, 0.113503], rel=1e-3)
+    faces = normalise(make_faces(2, 64))
+    assert true_ruler(faces, faces.roll(3, -1)).tolist() == pytest.approx([0.0475396, 0.0791722], rel=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# As a loss
+
+
+def test_gradient_flows_to_the_restored_image_alone(random_ruler):
+    a, b = seeded(0).requires_grad_(), seeded(1).requires_grad_()
+    random_ruler(a, b).sum().backward()
+    assert b.grad is None and torch.isfinite(a.grad).all() and a.grad.abs().sum() > 0
+    assert all(p.grad is None for p in random_ruler.parameters())
+
+
+def test_gradient_is_finite_for_equal_images(random_ruler):
+    """A square root at 0 has an infinite slope: the classic NaN of a hand-written LPIPS."""
+    a = seeded(0).requires_grad_()
+    random_ruler(a, a.detach().clone()).sum().backward()
+    assert torch.isfinite(a.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradient_is_finite_where_all_features_are_zero(dtype):
+    """With biases far below zero every ReLU gives 0: length 0, no direction, still no NaN; also in 16 bits."""
+    ruler = Lpips(None)
+    first = next(m for m in ruler.net.net.modules() if isinstance(m, torch.nn.Conv2d))
+    first.bias.data.fill_(-1e4)
+    a, b = seeded(0).requires_grad_(), seeded(1)
+    assert ruler.features(a)[0].abs().sum() == 0
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        distance = ruler(a, b)
+    distance.sum().backward()
+    assert torch.isfinite(distance).all() and torch.isfinite(a.grad).all()
+
+
+def test_stays_a_ruler():
+    """Evaluation mode and frozen weights, whatever the model around it does: the trunk has dropout."""
+    ruler = Lpips(None)
+    torch.nn.ModuleList([ruler]).train()
+    assert not any(m.training for m in ruler.modules())
+    assert not any(p.requires_grad for p in ruler.parameters())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where the trunk comes from
+
+
+def test_random_trunk_warns_and_says_so(no_trunk):
+    with pytest.warns(UserWarning, match="LPIPS_TRUNK"):
+        ruler = load_lpips()
+    assert ruler.name == "LPIPS (random trunk)" and "random trunk" in repr(ruler)
+
+
+def test_random_trunk_is_the_same_everywhere(random_ruler):
+    torch.manual_seed(77)
+    again = Lpips(None)
+    own, other = random_ruler.state_dict(), again.state_dict()
+    assert own.keys() == other.keys() and all(torch.equal(own[k], other[k]) for k in own)
+
+
+def test_the_random_trunk_leaves_the_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    Lpips(None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.fixture
+def trunk_file(tmp_path, random_ruler):
+    """The random trunk under torchvision's names, as a stand-in for AlexNet's file; its first bias is marked."""
+    state = {"features." + k.split(".", 1)[1]: v.clone() for k, v in random_ruler.net.net.state_dict().items()}
+    state["features.0.bias"].fill_(0.125)
+    path = tmp_path / "trunk.pth"
+    torch.save(state, path)
+    return path
+
+
+def first_bias(ruler: Lpips) -> float:
+    return ruler.net.net.state_dict()["slice1.0.bias"].mean().item()
+
+
+def test_trunk_by_argument_and_by_variable(trunk_file, no_trunk, monkeypatch):
+    """A file that holds features.* makes it LPIPS proper, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert first_bias(load_lpips(trunk_file)) == 0.125
+        monkeypatch.setenv("LPIPS_TRUNK", str(trunk_file))
+        ruler = load_lpips()
+    assert first_bias(ruler) == 0.125 and ruler.name == "LPIPS"
+
+
+def test_trunk_from_torch_hubs_cache(trunk_file, no_trunk, tmp_path):
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    trunk_file.rename(folder / "alexnet-owt-7be5be79.pth")
+    assert first_bias(load_lpips()) == 0.125
+
+
+def test_missing_trunk_is_an_error(no_trunk, tmp_path, monkeypatch):
+    """A path that was given and does not exist must not end in a random trunk."""
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth"):
+        load_lpips(tmp_path / "absent.pth")
+    monkeypatch.setenv("LPIPS_TRUNK", str(tmp_path / "absent.pth"))
+    with pytest.raises(FileNotFoundError, match="LPIPS_TRUNK"):
+        load_lpips()
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [1, 2], {"features.0.weight": torch.zeros(64, 3, 3, 3), "features.10.weight": torch.zeros(256)}]
+)
+def test_a_trunk_of_another_network_is_refused(content, tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"other\.pth"):
+        load_lpips(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut"])
+def test_a_file_that_is_no_trunk_is_refused(content, tmp_path):
+    path = tmp_path / "junk.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read as AlexNet"):
+        load_lpips(path)
+
+
+class Bomb:
+    """Unpickling it makes a folder: the proof that something was executed."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("writer", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_nothing_in_a_trunk_file_is_executed(writer, tmp_path):
+    """A file that would run a program when unpickled is refused, and the program does not run."""
+    path, trace = tmp_path / "evil.pth", tmp_path / "executed"
+    writer({"features.0.weight": Bomb(trace)}, path)
+    with pytest.raises(ValueError, match=r"evil\.pth"):
+        load_lpips(path)
+    assert not trace.exists()
+    # The bomb is a real one: a careless reader would have set it off.
+    torch.load(path, weights_only=False) if writer is torch.save else pickle.loads(path.read_bytes())
+    assert trace.exists()

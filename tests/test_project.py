@@ -1,0 +1,242 @@
+"""The project as a whole: what lies where, what is installed, what imports, what is documented."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import helpers
+from tests.conftest import ROOT
+
+TOP = {"notebooks", "helpers", "data", "tests", "environment.yml", "README.md", "pyproject.toml", "LICENSE"}
+MODULES = sorted(m.name for m in pkgutil.iter_modules(helpers.__path__))
+CACHES = {
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".ipynb_checkpoints",
+    ".git",
+    ".venv",
+    "build",
+    "runs",
+    ".partial",
+}
+TEXT = {".py", ".md", ".toml", ".yml", ".yaml", ".cfg", ".json", ".jsonl", ".csv", ".txt", ".sh", ""}
+
+
+def project_files() -> list[Path]:
+    """What belongs to the project: git's list where there is git, else every file that is no by-product."""
+    done = None
+    if (ROOT / ".git").exists():
+        try:
+            done = subprocess.run(
+                ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                cwd=ROOT, capture_output=True, text=True,
+            )  # fmt: skip
+        except FileNotFoundError:  # no git on this machine
+            done = None
+    if done is not None and done.returncode == 0:
+        return sorted(p for name in done.stdout.split("\0") if name and (p := ROOT / name).is_file())
+    return sorted(
+        p
+        for p in ROOT.rglob("*")
+        if p.is_file()
+        and not CACHES & set(p.relative_to(ROOT).parts)
+        and not any(part.endswith(".egg-info") for part in p.parts)
+        and p.suffix not in (".pyc", ".part")
+    )
+
+
+@pytest.fixture(scope="module")
+def files() -> list[Path]:
+    return project_files()
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What lies where
+
+
+def test_top_level(files):
+    """Eight entries that a reader sees, and files that begin with a dot."""
+    seen = {p.relative_to(ROOT).parts[0] for p in files}
+    assert {name for name in seen if not name.startswith(".")} == TOP
+
+
+def test_sizes(files):
+    """A repository that anybody can clone: no large file, data under 40 MB, checkpoints under 70 MB."""
+    size = {p.relative_to(ROOT): p.stat().st_size for p in files}
+    assert {str(p): s for p, s in size.items() if s > 45e6} == {}
+    checkpoints = sum(s for p, s in size.items() if p.parts[:2] == ("data", "checkpoints"))
+    data = sum(s for p, s in size.items() if p.parts[0] == "data") - checkpoints
+    assert data < 40e6 and checkpoints < 70e6
+
+
+def test_no_paths_of_one_machine(files):
+    """Nothing that is written down may point into the author's own folders (test_notebooks looks at the chapters)."""
+    homes = "|".join(re.escape("/" + name + "/") for name in ("root", "work", "home", "Users", "tmp", "opt"))
+    pattern = re.compile(rf"(?<![\w.~$}})])({homes})")
+    found = []
+    for path in files:
+        if path.suffix in TEXT and path != Path(__file__):
+            for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                if pattern.search(line) and not line.startswith("#!"):
+                    found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert found == []
+
+
+def test_no_pickles_and_no_photographs_by_suffix(files):
+    """Weights are safetensors, which cannot carry a program."""
+    assert [str(p.relative_to(ROOT)) for p in files if p.suffix in (".pkl", ".pt", ".pth", ".ckpt", ".npy")] == []
+
+
+def test_licence():
+    text = (ROOT / "LICENSE").read_text()
+    assert text.startswith("MIT License") and "Copyright" in text
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is installed
+
+
+def test_environment_installs_the_project(pyproject):
+    """environment.yml brings Python and pip; the list of packages stands in pyproject.toml alone."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [d for d in environment["dependencies"] if isinstance(d, str)]
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert pip == ["-e .[test]"]
+    python = [d for d in conda if re.match(r"python\b", d)]
+    assert sorted(conda) == sorted([*python, "pip"]) and len(python) == 1
+    assert python[0].removeprefix("python").replace(" ", "") == pyproject["project"]["requires-python"].replace(" ", "")
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+
+
+def test_this_python_is_in_range(pyproject):
+    low, high = re.findall(r"3\.(\d+)", pyproject["project"]["requires-python"])
+    assert int(low) <= sys.version_info.minor < int(high)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a source file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+PACKAGE = {"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "pytorch_msssim": "pytorch-msssim"}
+PACKAGE |= {"yaml": "pyyaml", "IPython": "jupyterlab", "scipy": "scikit-image"}  # the two bring the two
+
+
+@pytest.mark.parametrize("folder", ["helpers", "data", "tests"])
+def test_every_import_is_declared(folder, pyproject):
+    """What the code imports is installed with it: tests may use the test packages as well."""
+    project = pyproject["project"]
+    declared = project["dependencies"] + (project["optional-dependencies"]["test"] if folder == "tests" else [])
+    declared = {re.match(r"[\w-]+", d)[0].lower() for d in declared}
+    own = {"helpers", "tests", "renderer"}
+    used = set().union(*(imported(p) for p in (ROOT / folder).rglob("*.py"))) - set(sys.stdlib_module_names) - own
+    assert {name for name in used if PACKAGE.get(name, name).lower() not in declared} == set()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The helpers
+
+
+ALONE = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [m for m in sys.modules if m.split(".")[0] == "helpers"]:
+        del sys.modules[loaded]
+    importlib.import_module("helpers." + name)
+"""
+
+
+def test_every_module_imports_alone():
+    """In a fresh interpreter, each first: a circle of imports would break at one of them."""
+    done = subprocess.run([sys.executable, "-c", ALONE, *MODULES], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+
+
+def test_no_circle_of_imports():
+    """Module by module, what needs nothing else is taken away until nothing is left."""
+    needs = {}
+    for name in MODULES:
+        tree = ast.parse((ROOT / "helpers" / f"{name}.py").read_text())
+        froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+        needs[name] = {n.module.split(".")[1] for n in froms if n.module.startswith("helpers.")}
+        needs[name] |= {a.name for n in froms if n.module == "helpers" for a in n.names if a.name in MODULES}
+    while needs:
+        free = {name for name, wanted in needs.items() if not wanted & needs.keys()}
+        assert free, f"these import each other: {needs}"
+        needs = {name: wanted for name, wanted in needs.items() if name not in free}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_has_a_docstring(name):
+    """Modules, classes, functions; methods too, unless they only fill in what a parent documents."""
+    module = importlib.import_module(f"helpers.{name}")
+    assert inspect.getdoc(module) and name in helpers.__doc__
+    bare = []
+    for key, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        if key.startswith("_") or not own or not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        if not value.__doc__ and key != "main":
+            bare.append(key)
+        for method, body in vars(value).items() if inspect.isclass(value) else ():
+            filled_in = any(hasattr(parent, method) for parent in value.__mro__[1:])
+            if inspect.isfunction(body) and not method.startswith("_") and not filled_in and not body.__doc__:
+                bare.append(f"{key}.{method}")
+    assert [b for b in bare if b != "Degradation.sample"] == []  # described in its class
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_has_a_test_file(name):
+    path = ROOT / "tests" / f"test_{name}.py"
+    assert path.exists() and f"helpers.{name}" in path.read_text()
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
+def test_ruff(arguments):
+    """Style is decided by a program; a chapter's code is held to it as well."""
+    folders = [f for f in ("helpers", "tests", "data", "notebooks") if (ROOT / f).is_dir()]
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache", *folders], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The README
+
+
+def test_readme_names_every_notebook():
+    text = (ROOT / "README.md").read_text()
+    notebooks = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
+    assert notebooks and [name for name in notebooks if name not in text] == []
+
+
+def test_readme_links_lead_somewhere():
+    """Every relative link of README.md and data/README.md points to something that is there."""
+    dead = []
+    for readme in (ROOT / "README.md", ROOT / "data" / "README.md"):
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme.read_text()):
+            if "://" not in target and not target.startswith("mailto:") and not (readme.parent / target).exists():
+                dead.append(f"{readme.relative_to(ROOT)}: {target}")
+    assert dead == []
