@@ -22,7 +22,7 @@ class ShapeError(ValueError):
 def _expect(x: torch.Tensor, shape: tuple[int | None, ...], who: str) -> None:
     """Say in one sentence what shape was expected and which one came."""
     if x.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, x.shape, strict=True)):
-        wanted = "×".join("N" if want is None else str(want) for want in shape)
+        wanted = "×".join(letter if want is None else str(want) for letter, want in zip("NCHW", shape, strict=False))
         raise ShapeError(f"{who} expects {wanted}, got {'×'.join(map(str, x.shape))}")
 
 

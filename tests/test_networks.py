@@ -129,9 +129,9 @@ def test_sizes_that_cannot_be_doubled_to(size):
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
-        (lambda: DeblurEncoder(16), (1, 3, 64, 64), "DeblurEncoder expects N×4×N×N, got 1×3×64×64"),
+        (lambda: DeblurEncoder(16), (1, 3, 64, 64), "DeblurEncoder expects N×4×H×W, got 1×3×64×64"),
         (lambda: DeblurEncoder(16), (4, 64, 64), "got 4×64×64"),
-        (lambda: DeblurEncoder(16, in_channels=3), (1, 4, 64, 64), "expects N×3×N×N"),
+        (lambda: DeblurEncoder(16, in_channels=3), (1, 4, 64, 64), "expects N×3×H×W"),
         (lambda: Generator(16, 64), (2, 17), "Generator expects N×16, got 2×17"),
         (lambda: Generator(16, 64), (16,), "got 16"),
         (lambda: Generator(16, 64), (2, 16, 1, 1), "got 2×16×1×1"),
