@@ -147,7 +147,7 @@ def plot_history(history: list[dict], title: str = "") -> Figure:
     for name, label in {"l1": "L1", "lpips": "LPIPS", "ssim": "1 - SSIM", "tv": "TV", "latent": "latent"}.items():
         middle.plot(epochs, [h[name] for h in history], label=label)
     middle.set(xlabel="epoch", ylabel="unweighted value", title="its five parts", yscale="log")
-    middle.legend(fontsize=8)
+    middle.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3)  # below, to hide no curve
     right.plot(epochs, [h["val_PSNR"] for h in history])
     right.set(xlabel="epoch", ylabel="PSNR in dB", title="validation faces")
     return figure

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 matplotlib.use("Agg")
 os.environ["COURSE_OFFLINE"] = "1"
+# Two threads of a chapter's tiny networks that wait for each other on a busy machine are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # notebook kernels
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
