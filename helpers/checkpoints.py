@@ -6,6 +6,7 @@ slice along the first axis: a quarter of the size, and on this model no visible 
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -40,9 +41,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, about: dict, precision: 
         state = _to_8_bit(state)
     elif precision != "float32":
         raise ValueError(f'precision must be "float32", "half" or "8-bit", not {precision!r}')
-    part = path.with_name(path.name + ".part")
-    save_file(state, part)
-    os.replace(part, path)
+    write_whole(path, lambda part: save_file(state, part))
     write_json(path.with_suffix(".json"), {**about, "precision": precision})
 
 
@@ -91,12 +90,17 @@ def shipped(name: str) -> Path:
     return data_folder() / "checkpoints" / f"{name}.safetensors"
 
 
-def write_json(path: str | Path, content) -> None:
-    """Write aside, then rename: a reader never sees half a file."""
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file aside, then rename it: whatever happens, the file is the old or the new one."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
+    write(part)
     os.replace(part, path)
+
+
+def write_json(path: str | Path, content) -> None:
+    """``content`` as JSON, whole or not at all."""
+    write_whole(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
 
 
 def _to_8_bit(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

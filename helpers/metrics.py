@@ -105,12 +105,14 @@ def evaluate(
     lpips: Lpips | None = None,
     batch_size: int = 50,
     progress: bool = False,
+    with_input: bool = True,
 ) -> dict[str, pd.DataFrame]:
     """Measure the blurred input and what a model makes of it, on the same images.
 
     Parameters
     ----------
     model : takes N×4×H×W and gives N×3×H×W in [-1, 1]; a module is put into evaluation mode, on its own device
+    with_input : measure the blurred input too; training leaves it out, since a fixed blur scores the same each epoch
 
     Returns
     -------
@@ -126,11 +128,12 @@ def evaluate(
         pairs.batches(batch_size), total=-(-len(pairs) // batch_size), desc="evaluate", disable=not progress
     ):
         restored = denormalise(model(batch.input.to(device)))
-        tables["input"].append(measure(batch.blurred, batch.sharp, lpips))
+        if with_input:
+            tables["input"].append(measure(batch.blurred, batch.sharp, lpips))
         tables["restored"].append(measure(restored, batch.sharp, lpips))
     if isinstance(model, torch.nn.Module):
         model.train(was_training)
-    return {name: pd.concat(blocks, ignore_index=True) for name, blocks in tables.items()}
+    return {name: pd.concat(blocks, ignore_index=True) for name, blocks in tables.items() if blocks}
 
 
 def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

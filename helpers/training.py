@@ -12,7 +12,6 @@ lowest average epoch loss (2.5), ``last.pt`` lets the same command go on where i
 import argparse
 import json
 import math
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tqdm.auto import tqdm
 
-from helpers.checkpoints import save_checkpoint
+from helpers.checkpoints import save_checkpoint, write_whole
 from helpers.data import ImageError, load_split
 from helpers.degrade import PRESETS
 from helpers.edges import THRESHOLDS
@@ -164,7 +163,7 @@ def train(
                 bar.update()
         seconds = time.perf_counter() - started
         try:
-            measures = summary(evaluate(model, val_pairs, lpips)).loc["restored"]
+            measures = summary(evaluate(model, val_pairs, lpips, with_input=False)).loc["restored"]
         except ImageError as error:  # the last step may have spoilt the weights after a finite loss
             raise TrainingError(f"epoch {epoch + 1}, step {steps}, validation: {error}. {_what_is_safe(out)}") from None
         record = {
@@ -213,15 +212,13 @@ def _save_state(out: Path, recipe: Recipe, model, optimiser, history: list[dict]
         "optimiser": optimiser.state_dict(),
         "history": history,
     }
-    torch.save(state, out / "last.pt.part")
-    os.replace(out / "last.pt.part", out / "last.pt")
+    write_whole(out / "last.pt", lambda part: torch.save(state, part))
     _write_history(out, history)
 
 
 def _write_history(out: Path, history: list[dict]) -> None:
-    part = out / "history.jsonl.part"
-    part.write_text("".join(json.dumps(h) + "\n" for h in history))
-    os.replace(part, out / "history.jsonl")
+    lines = "".join(json.dumps(h) + "\n" for h in history)
+    write_whole(out / "history.jsonl", lambda part: part.write_text(lines))
 
 
 def _resume(out: Path, recipe: Recipe, model, optimiser) -> list[dict]:

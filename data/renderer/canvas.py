@@ -70,14 +70,6 @@ def blur(image, sigma):
     return cv2.GaussianBlur(image, (0, 0), float(sigma), borderType=cv2.BORDER_REPLICATE)
 
 
-def soft(image, sigma, shrink=4):
-    """Wide blur made cheap: shrink, blur, enlarge. `sigma` in full-size texels."""
-    height, width = image.shape[:2]
-    small = cv2.resize(image, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
-    small = blur(small, max(0.3, sigma / shrink))
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
 def noise(rng, cell, shape=(SIZE, SIZE), channels=1):
     """Smooth random field, mean 0 and standard deviation about 1; `cell` = feature size in texels."""
     small = (int(np.ceil(shape[0] / cell)) + 2, int(np.ceil(shape[1] / cell)) + 2)
