@@ -11,6 +11,16 @@ training  the optimisation of section 2.5; ``python -m helpers.training --help``
 metrics   the five measures of section 3.2, always beside the blurred input's
 checkpoints  weights and what made them, in safetensors and JSON
 restorer  a trained model applied to pictures
+stylegan  StyleGAN2's generator, NGD, the multi-resolution loss, inversion in three phases (section 1.2)
+autodecoder  how the small generator that ships was trained; ``python -m helpers.stylegan``
+approximations  degradations that a gradient can pass
+pmrf      posterior mean and rectified flow (section 1.3); ``python -m helpers.pmrf``
+diffir    CPEN, DIRformer, Denoiser and both stages (section 1.4); ``python -m helpers.diffir``
+resumable  a training loop counted in steps that goes on where it stopped
+official_weights  the authors' published weights, read without executing them
+methods   every restoration method behind one call
+realism   how far a set of pictures is from looking like sharp faces
+comparison  all methods in one table; ``python -m helpers.comparison``
 figures   pictures and diagrams of the notebooks
 panels    sliders that redraw a picture
 seeds     randomness, set in one place

@@ -130,7 +130,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = resumable.arguments("helpers.stylegan", __doc__.split("\n\n")[0], {"small": 8000, "full": 4000}, argv)
+    args = resumable.arguments("helpers.stylegan", __doc__.split("\n\n")[0], {"small": 8000, "full": 1200}, argv)
     images, source_name = resumable.images_of(args)
     try:
         model, codes, histories = train(

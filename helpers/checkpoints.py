@@ -34,7 +34,8 @@ def save_checkpoint(path: str | Path, model: nn.Module, about: dict, precision: 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    state = model.state_dict()
+    state = {k: v.detach().cpu().contiguous() for k, v in state.items() if k not in _twins(state)}
     if precision == "half":
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     elif precision == "8-bit":
@@ -61,6 +62,7 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> dict:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({error})") from None
     own = model.state_dict()
+    state |= {name: state[first] for name, first in _twins(own).items() if first in state and name not in state}
     wrong = [f"missing {k}" for k in own.keys() - state.keys()] + [f"unknown {k}" for k in state.keys() - own.keys()]
     wrong += [
         f"{k}: {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
@@ -101,6 +103,13 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 def write_json(path: str | Path, content) -> None:
     """``content`` as JSON, whole or not at all."""
     write_whole(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+def _twins(state: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Names of tensors that are stored once although they are named twice -> the first name of each."""
+    first: dict[tuple, str] = {}
+    keys = {k: (v.data_ptr(), v.shape, v.stride()) for k, v in state.items() if v.numel()}
+    return {k: first[key] for k, key in keys.items() if first.setdefault(key, k) != k}
 
 
 def _to_8_bit(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

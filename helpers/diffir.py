@@ -519,7 +519,7 @@ class Both(nn.Module):
 
 
 def main(argv: list[str] | None = None) -> None:
-    defaults = {"stage1": 2500, "warm": 1000, "joint": 1800}
+    defaults = {"stage1": 1600, "warm": 700, "joint": 1200}
     args = resumable.arguments("helpers.diffir", __doc__.split("\n\n")[0], defaults, argv)
     images, source_name = resumable.images_of(args)
     steps = {f"{k}_steps": getattr(args, f"{k}_steps") for k in defaults}

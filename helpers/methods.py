@@ -12,9 +12,19 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from skimage.restoration import wiener
 from torch import nn
 
+from helpers.approximations import Known, from_params
+from helpers.autodecoder import small_generator
+from helpers.checkpoints import load_checkpoint, shipped
+from helpers.data import ImageError
+from helpers.diffir import Both
+from helpers.perceptual import load_lpips
+from helpers.pmrf import SIGMA_S, Pmrf
 from helpers.restorer import Restorer
+from helpers.seeds import SEED
+from helpers.stylegan import MultiResolutionLoss, invert
 
 # Called with the steps done and the steps there are; False stops the search.
 OnStep = Callable[[int, int], bool]
@@ -78,7 +88,151 @@ class Thesis(Method):
         return self.restorer.restore(blurred)
 
 
-METHODS = {method.name: method for method in (Thesis,)}
+class Wiener(Method):
+    """Wiener's filter (scikit-image) with the blur known: classical, without training."""
+
+    name, title, knows_blur = "wiener", "Wiener filter, blur known", True
+    balance = 0.4  # of 0.1, 0.2, 0.4, 0.8 and 1.6 the best in PSNR on 20 validation faces
+
+    def __init__(self, device: str | torch.device | None = None):
+        pass
+
+    def restore(self, blurred, params=None, on_step=None):
+        margin, out = 32, []
+        for image, own in zip(blurred, _needed(params, blurred), strict=True):
+            point = torch.zeros(1, 3, 63, 63)
+            point[..., 31, 31] = 1
+            blurs = [part for part in from_params([own]).parts if isinstance(part, Known)]
+            for blur in blurs:
+                point = blur(point)
+            kernel = point[0, 0].numpy()
+            # The blur mirrored the border, so the border is mirrored before the filter, which thinks it periodic.
+            padded = np.pad(image / 255.0, [(margin, margin)] * 2 + [(0, 0)], mode="reflect")
+            planes = [wiener(padded[..., c], kernel, self.balance) for c in range(3)]
+            out.append(np.stack(planes, -1)[margin:-margin, margin:-margin])
+        return (np.stack(out).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+class Flow(Method):
+    """Posterior-Mean Rectified Flow (section 1.3), 25 Euler steps."""
+
+    name, title, steps = "pmrf", "PMRF, 25 steps", 25
+
+    def __init__(self, device: str | torch.device | None = None):
+        self.device = _device(device)
+        self.model = Pmrf()
+        self.about = load_checkpoint(shipped("pmrf"), self.model)
+        self.model.to(self.device, memory_format=torch.channels_last).eval()
+        self.networks = (self.model.posterior_mean, self.model.field)
+
+    def _restore(self, images, noise):
+        return self.model.restore(images, self.steps, SIGMA_S, noise)
+
+    def restore(self, blurred, params=None, on_step=None):
+        return _by_parts(lambda part, noise: self._restore(part, noise), blurred, self.device, blurred.shape[1:])
+
+
+class PosteriorMean(Flow):
+    """The first stage of PMRF alone: the estimate of E[X | Y]."""
+
+    name, title = "posterior_mean", "posterior mean (PMRF, stage 1)"
+
+    def __init__(self, device: str | torch.device | None = None):
+        super().__init__(device)
+        self.networks = (self.model.posterior_mean,)
+
+    def _restore(self, images, noise):
+        return self.model.posterior_mean(images)
+
+
+class DiffIR(Method):
+    """DiffIR's second stage (section 1.4): four steps of diffusion for the prior, one pass of DIRformer."""
+
+    name, title = "diffir", "DiffIR"
+
+    def __init__(self, device: str | torch.device | None = None):
+        self.device = _device(device)
+        both = Both()
+        self.about = load_checkpoint(shipped("diffir"), both)
+        self.model = both.stage2.to(self.device, memory_format=torch.channels_last).eval()
+        self.networks = (self.model,)
+
+    def restore(self, blurred, params=None, on_step=None):
+        def part(images, noise):
+            return self.model(images, noise=noise)
+
+        return _by_parts(part, blurred, self.device, (256,))
+
+
+class StyleGan(Method):
+    """Robust StyleGAN inversion (section 1.2): three phases of 150 steps for every picture, the blur known."""
+
+    name, title, slow, knows_blur = "stylegan", "StyleGAN inversion, blur known", True, True
+    steps = 150
+
+    def __init__(self, device: str | torch.device | None = None):
+        self.device = _device(device)
+        self.generator = small_generator()
+        self.about = load_checkpoint(shipped("stylegan"), self.generator)
+        self.generator.to(self.device).eval()
+        self.loss = MultiResolutionLoss(load_lpips(device=self.device))
+        self.networks = (self.generator,)
+
+    def restore(self, blurred, params=None, on_step=None):
+        params, out, at_once = _needed(params, blurred), [], 4
+        total = -(-len(blurred) // at_once) * 3 * self.steps
+        for start in range(0, len(blurred), at_once):
+            before = start // at_once * 3 * self.steps
+            torch.manual_seed(SEED + start)
+
+            def tell(done, _, before=before):
+                return on_step is None or on_step(before + done, total) is not False
+
+            found = invert(
+                self.generator, _to_tensor(blurred[start : start + at_once], self.device),
+                from_params(params[start : start + at_once]), self.loss, self.steps, on_step=tell,
+            )  # fmt: skip
+            if "W++" not in found.images:
+                raise Cancelled(f"stopped after {before + len(found.history)} of {total} steps")
+            out.append(_to_bytes(found.images["W++"]))
+        return np.concatenate(out)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _needed(params: list[dict] | None, blurred: np.ndarray) -> list[dict]:
+    if params is None or len(params) != len(blurred):
+        raise ValueError("this method must be told the blur of every picture: params, a dict for each")
+    return params
+
+
+def _to_tensor(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).float().to(device) / 255
+
+
+def _to_bytes(images: torch.Tensor) -> np.ndarray:
+    """Images in [0, 1], or a little outside, N×3×H×W to uint8 N×H×W×3."""
+    return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
+
+
+@torch.no_grad()
+def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape, size: int = 25) -> np.ndarray:
+    """``function(images, noise)`` on a few pictures at a time; the noise of a picture depends on its place alone."""
+    if blurred.dtype != np.uint8 or blurred.ndim != 4 or blurred.shape[-1] != 3 or not len(blurred):
+        raise ImageError(f"expected 8-bit RGB pictures N×H×W×3, got {blurred.shape} of {blurred.dtype}")
+    out = []
+    for start in range(0, len(blurred), size):
+        part = _to_tensor(blurred[start : start + size], device)
+        generators = [torch.Generator().manual_seed(SEED + start + i) for i in range(len(part))]
+        shape = (noise_shape[-1], *noise_shape[:-1]) if len(noise_shape) == 3 else noise_shape
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+        out.append(_to_bytes(function(part, noise)))
+    return np.concatenate(out)
+
+
+METHODS = {method.name: method for method in (Thesis, PosteriorMean, Flow, DiffIR, StyleGan, Wiener)}
 TITLES = {name: method.title for name, method in METHODS.items()}
 
 

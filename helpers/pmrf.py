@@ -41,7 +41,10 @@ def stratified_times(count: int, generator: torch.Generator | None = None) -> to
 
 
 def source(posterior_mean: torch.Tensor, noise: torch.Tensor, sigma: float = SIGMA_S) -> torch.Tensor:
-    """Equations 15 and 16: Z_0 = f_ω(Y), clipped to [0, 1] as in the authors' code, plus σ_s ε. N×3×H×W."""
+    """Equations 15 and 16: Z_0 = f_ω(Y), clipped to [0, 1] as in the authors' code, plus σ_s ε. N×3×H×W.
+
+    The noise makes every image possible, so that the support of Z_t (equation 18) is the whole space for t < 1.
+    """
     return posterior_mean.clamp(0, 1) + sigma * noise
 
 
@@ -52,7 +55,7 @@ def interpolate(x: torch.Tensor, z0: torch.Tensor, t: torch.Tensor) -> torch.Ten
 
 
 def flow_loss(field, x: torch.Tensor, z0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """Equation 14: mean over all elements of (v_θ(Z_t, t) - (X - Z_0))².
+    """Equations 12 and 14: mean over all elements of (v_θ(Z_t, t) - (X - Z_0))². Least for the field of equation 11.
 
     Parameters
     ----------
@@ -69,7 +72,7 @@ def flow_loss(field, x: torch.Tensor, z0: torch.Tensor, t: torch.Tensor) -> torc
 
 @torch.no_grad()
 def sample(field, z0: torch.Tensor, steps: int = 25, clip: bool = True, path: bool = False):
-    """Equation 17: K = ``steps`` Euler steps of size 1/K from z0 at t = 0 to the restored image at t = 1.
+    """Equations 9 and 17: K = ``steps`` Euler steps of size 1/K from z0 at t = 0 to the restored image at t = 1.
 
     Parameters
     ----------
@@ -181,7 +184,10 @@ class UNet(nn.Module):
 
 
 class Pmrf(nn.Module):
-    """Both trained networks, as they are shipped: ``posterior_mean`` and ``field``."""
+    """Both trained networks, as they are shipped: ``posterior_mean`` and ``field``.
+
+    Together they approximate the estimator of equation 8: among all that look like real images, nearest in MSE.
+    """
 
     def __init__(self, width: int = 32):
         super().__init__()
@@ -294,7 +300,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = resumable.arguments("helpers.pmrf", __doc__.split("\n\n")[0], {"mean": 4000, "flow": 8000}, argv)
+    args = resumable.arguments("helpers.pmrf", __doc__.split("\n\n")[0], {"mean": 4000, "flow": 4500}, argv)
     images, source_name = resumable.images_of(args)
     try:
         model, histories = train(

@@ -386,7 +386,7 @@ def invert(
     mask: torch.Tensor | None = None,
     on_step: Callable[[int, int], bool] | None = None,
 ) -> Inversion:
-    """Equation 3 in three phases: the latent whose picture, degraded, looks like ``target``.
+    """Equations 1 to 3 in three phases: the latent whose picture, degraded, looks like ``target``.
 
     Parameters
     ----------
@@ -395,7 +395,7 @@ def invert(
     phases : step length of each space searched, in order W, W+, W++; :data:`PHASES` by default
     optimiser : called with the parameters and ``lr``
     mask : 1 where the target is known, for inpainting; N×1×h×w
-    on_step : called with steps done and steps in all after each; False stops the search (RuntimeError-free)
+    on_step : called with steps done and steps in all after each; False stops the search
     """
     phases = PHASES if phases is None else phases
     result, device = Inversion(), generator.mapping.w_avg.device

@@ -73,6 +73,15 @@ def real_faces() -> Path:
     return Path(path)
 
 
+@pytest.fixture(scope="session")
+def official_keys(real_faces) -> Path:
+    """The folder with the authors' key lists; it lies beside the real photographs."""
+    path = real_faces.parent / "official-keys"
+    if not path.is_dir():
+        pytest.skip("the authors' key lists do not lie beside COURSE_REAL_FACES")
+    return path
+
+
 @pytest.fixture
 def no_trunk(monkeypatch, tmp_path):
     """A machine that has never seen AlexNet: no variable, an empty torch hub, no network."""

@@ -1,0 +1,147 @@
+"""Every method on the same faces and the same blur: the table of chapter 11.
+
+::
+
+    python -m helpers.comparison                      # all methods: fast ones on 400 test faces, all on the first 20
+    python -m helpers.comparison --data my/photos --methods thesis pmrf --out runs/mine.json
+
+Two tables, because a method that searches anew for each picture is too slow for all: rows of different sets of pictures
+never stand in one table. Results are kept as JSON with the hardware and the versions; a run that was stopped goes on.
+"""
+
+import argparse
+import json
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from helpers.checkpoints import CheckpointError, write_json
+from helpers.data import SPLITS, ImageError, data_folder, load_split
+from helpers.methods import METHODS, TITLES, load_method
+from helpers.metrics import HIGHER_IS_BETTER, measure
+from helpers.pairs import Pairs
+from helpers.perceptual import Lpips, load_lpips
+from helpers.realism import sliced_wasserstein
+from helpers.seeds import SEED
+from helpers.training import hardware
+
+INPUT = "blurred input"
+RESULTS = "comparison.json"
+
+
+def shipped_results() -> dict:
+    """The results that came with the course."""
+    return json.loads((data_folder() / "results" / RESULTS).read_text())
+
+
+def row_of(restored: np.ndarray, sharp: np.ndarray, reference: np.ndarray, lpips: Lpips) -> dict:
+    """A row of the table: the means of the five measures, with their standard errors, and the realism distance.
+
+    Parameters
+    ----------
+    restored, sharp : uint8 N×H×W×3
+    reference : other sharp pictures, which say what sharp faces look like as a set
+    """
+    table = measure(restored, sharp, lpips)
+    return {
+        **table.mean().to_dict(),
+        "standard_errors": (table.std() / len(table) ** 0.5).to_dict(),
+        "SWD": sliced_wasserstein(restored, reference)["mean"],
+    }
+
+
+def compare(
+    names: list[str], sharp: np.ndarray, reference: np.ndarray, lpips: Lpips, rows: dict | None = None,
+    degradation: str = "celebablur", seed: int = SEED, progress: bool = True, on_row=None,
+) -> dict[str, dict]:  # fmt: skip
+    """A row for the blurred input and for each method of ``names``; rows that ``rows`` has already are kept.
+
+    ``on_row`` is called with the rows so far after each new one.
+    """
+    rows = dict(rows or {})
+    batch = Pairs(sharp, degradation, seed=seed).batch(range(len(sharp)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for name in [INPUT, *names]:
+        if name in rows:
+            continue
+        if name == INPUT:
+            rows[name] = {"title": INPUT, **row_of(batch.blurred, batch.sharp, reference, lpips)}
+        else:
+            method = load_method(name)
+            if not method.slow:
+                method.restore(batch.blurred[:2], batch.params[:2])  # the first call is slower
+            with tqdm(desc=method.title, disable=not (progress and method.slow), unit="step") as bar:
+
+                def tell(done, total, bar=bar):
+                    bar.total, bar.n = total, done
+                    bar.refresh()
+                    return True
+
+                started = time.perf_counter()
+                restored = method.restore(batch.blurred, batch.params, tell)
+                seconds = (time.perf_counter() - started) / len(sharp)
+            rows[name] = {
+                "title": method.title, **row_of(restored, batch.sharp, reference, lpips),
+                "parameters": method.parameters, "seconds": seconds,
+            }  # fmt: skip
+        rows[name] |= {"hardware": hardware(device), "date": date.today().isoformat(), "images": len(sharp)}
+        if on_row:
+            on_row(rows)
+    return rows
+
+
+def as_table(rows: dict[str, dict]) -> pd.DataFrame:
+    """The rows as a table to look at: measures, SWD, parameters, seconds an image."""
+    order = [INPUT, *[n for n in METHODS if n in rows]]
+    table = pd.DataFrame({rows[n]["title"]: rows[n] for n in order if n in rows}).T
+    ruler = next(c for c in table.columns if c.startswith("LPIPS"))
+    columns = [c for c in HIGHER_IS_BETTER if c != "LPIPS"] + [ruler, "SWD", "parameters", "seconds"]
+    return table.reindex(columns=columns)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m helpers.comparison", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--data", help="folder of photographs, or of train/, val/ and test/; the shipped faces by default"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--methods", nargs="+", choices=list(TITLES), default=list(TITLES))
+    parser.add_argument("--limit", type=int, help="use only the first so many images for the fast methods")
+    parser.add_argument("--few", type=int, default=20, help="images for the table that has the slow methods too")
+    parser.add_argument("--out", help="a JSON file; the same command goes on where it stopped")
+    args = parser.parse_args(argv)
+    out = Path(args.out) if args.out else data_folder() / "results" / RESULTS
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sharp = np.stack(list(load_split(args.data, args.split, args.limit)))
+        reference = np.stack(list(load_split(args.data, "train" if args.split == "val" else "val", 400)))
+        lpips = load_lpips(device="cuda" if torch.cuda.is_available() else "cpu")
+        facts = {"split": args.split, "degradation": "celebablur", "seed": SEED, "lpips": lpips.name}
+        facts |= {"data": "photographs" if args.data else "shipped faces", "torch": torch.__version__}
+        results = json.loads(out.read_text()) if out.exists() else {"all": {}, "few": {}}
+        if results.get("facts", facts) != facts:
+            raise ImageError(f"{out} holds results of another kind ({results['facts']}); choose another file")
+        results["facts"] = facts
+        fast = [name for name in args.methods if not METHODS[name].slow]
+        for key, names, faces in (("all", fast, sharp), ("few", args.methods, sharp[: args.few])):
+            # The floor: how far sharp faces are from other sharp faces of the same number.
+            results[f"floor_{key}"] = sliced_wasserstein(faces, reference)["mean"]
+
+            def keep(rows, key=key):
+                results[key] = rows
+                write_json(out, results)
+
+            keep(compare(names, faces, reference, lpips, results[key], on_row=keep))
+            print(f"\n{len(faces)} {args.split} images; SWD of sharp ones: {results[f'floor_{key}']:.0f}")
+            print(as_table(results[key]).to_string(float_format=lambda v: f"{v:.4f}"))
+    except (ImageError, CheckpointError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""How far a set of pictures is from looking like sharp faces as a set: the d of the thesis's equation 7.
+
+It compares two distributions; no ground truth of the single picture is used.
+
+The usual measure, FID, needs a network of 90 MB that cannot be had without a connection. The sliced Wasserstein
+distance of Karras, Aila, Laine and Lehtinen (2018, section 5) needs none: it compares how small patches are
+distributed at every scale of a Laplacian pyramid. A blurred set lacks the fine scales, a painted-on texture has wrong
+ones; both are far. It does not see whether a face is a face.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from helpers.data import ImageError
+from helpers.seeds import SEED
+
+
+def pyramid(images: torch.Tensor, smallest: int = 16) -> list[torch.Tensor]:
+    """Laplacian pyramid: N×3×H×W to the detail at H, H/2, ... and, last, what is left at ``smallest`` pixels."""
+    levels = []
+    while images.shape[-1] > smallest:
+        half = F.avg_pool2d(images, 2)
+        levels.append(images - F.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False))
+        images = half
+    return [*levels, images]
+
+
+def _patches(level: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """``count`` patches of 7×7 from every image at random places: (N·count)×147."""
+    n, _, h, w = level.shape
+    top = torch.randint(0, h - 6, (n, count), generator=generator)
+    left = torch.randint(0, w - 6, (n, count), generator=generator)
+    windows = level.unfold(2, 7, 1).unfold(3, 7, 1)
+    picked = windows[torch.arange(n)[:, None], :, top, left]  # N×count×3×7×7
+    return picked.reshape(n * count, 3, 49)
+
+
+def sliced_wasserstein(
+    images: np.ndarray, reference: np.ndarray, patches: int = 64, directions: int = 256, seed: int = SEED
+) -> dict[str, float]:
+    """Distance of two sets of pictures, uint8 N×H×W×3, at each scale and on average; 0 for equal distributions.
+
+    Patches are scaled by the reference's mean and deviation, projected on random directions, sorted and compared; the
+    mean absolute difference, times 1000, is what the authors report. Two halves of one set are not 0 apart either:
+    always show that floor beside it.
+
+    Returns
+    -------
+    {"128": ..., "64": ..., "32": ..., "16": ..., "mean": ...}
+    """
+    for name, batch in (("images", images), ("reference", reference)):
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[-1] != 3:
+            raise ImageError(f"{name}: expected 8-bit RGB pictures N×H×W×3, got {batch.shape} of {batch.dtype}")
+    if images.shape[1:] != reference.shape[1:]:
+        raise ImageError(f"pictures of {images.shape[1:3]} and {reference.shape[1:3]} pixels cannot be compared")
+    count = min(len(images), len(reference))
+    levels = [
+        pyramid(torch.from_numpy(np.ascontiguousarray(batch[:count])).movedim(-1, 1).float() / 127.5 - 1)
+        for batch in (images, reference)
+    ]
+    out = {}
+    for one, two in zip(*levels, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        a = _patches(one, patches, generator)
+        b = _patches(two, patches, generator)
+        mean, deviation = b.mean((0, 2), keepdim=True), b.std((0, 2), keepdim=True)
+        a, b = ((x - mean) / deviation for x in (a, b))
+        lines = torch.randn(147, directions, generator=generator)
+        lines = lines / lines.norm(dim=0)
+        gap = (a.flatten(1) @ lines).sort(dim=0).values - (b.flatten(1) @ lines).sort(dim=0).values
+        out[str(one.shape[-1])] = 1000 * gap.abs().mean().item()
+    return {**out, "mean": float(np.mean(list(out.values())))}
