@@ -180,22 +180,22 @@ def from_params(params: list[dict]) -> Chain:
     Parameters
     ----------
     params : a dict for each image, all of the same kind: ``sigma``, ``length`` and ``angle``, ``radius``, ``noise``,
-        ``quality``; numbered (``0.length``, ``1.noise``) where several were applied
+        ``quality``; numbered (``0.length``, ``1.noise``) where several were applied, else blur, noise, JPEG in order;
+        an empty dict is no degradation
     """
     if not params or any(p.keys() != params[0].keys() for p in params):
         raise ValueError("every image needs parameters of the same kind")
     numbers = sorted({k.split(".")[0] for k in params[0]}) if all("." in k for k in params[0]) else [""]
+    kinds = {"sigma": GaussianBlur, "length": MotionBlur, "radius": DefocusBlur}
     parts = []
     for number in numbers:
         mine = [{k.split(".")[-1]: v for k, v in p.items() if k.startswith(number)} for p in params]
-        kinds = {"sigma": GaussianBlur, "length": MotionBlur, "radius": DefocusBlur}
-        blur = next((kinds[k]() for k in kinds if k in mine[0]), None)
-        if blur:
-            parts.append(Known(blur, mine))
-        elif "noise" in mine[0]:
-            parts.append(FreshNoise([p["noise"] for p in mine]))
-        elif "quality" in mine[0]:
-            parts.append(SoftJpeg(float(np.mean([p["quality"] for p in mine]))))
-        else:
+        found = [Known(kinds[k](), mine) for k in kinds if k in mine[0]]
+        if "noise" in mine[0]:
+            found.append(FreshNoise([p["noise"] for p in mine]))
+        if "quality" in mine[0]:
+            found.append(SoftJpeg(float(np.mean([p["quality"] for p in mine]))))
+        if not found:
             raise ValueError(f"no approximation is known for the parameters {', '.join(mine[0])}")
+        parts += found
     return Chain(*parts)

@@ -80,7 +80,6 @@ def test_in_a_shell_and_again(perfect, tmp_path, capsys, monkeypatch, ruler):
     monkeypatch.setattr(comparison, "TITLES", {"perfect": "the truth"})
     out = tmp_path / "results.json"
     arguments = ["--methods", "perfect", "--limit", "6", "--few", "3", "--out", str(out)]
-    # argparse took its choices from the real titles at call time
     main(arguments)
     assert "SWD of sharp ones" in capsys.readouterr().out
     results = json.loads(out.read_text())

@@ -480,7 +480,6 @@ def test_phases_are_the_authors():
     assert list(PHASES.items()) == [("W", 0.08), ("W+", 0.02), ("W++", 0.005)]
 
 
-@torch.no_grad()
 def test_search_starts_at_the_mean_and_steps_by_the_rate(small, ladder):
     """One step a phase: 0.08 for w, 0.02 for every layer, 0.005 for every filter that exists and 0 for surplus rows."""
     target = torch.rand(2, 3, 16, 16)
@@ -493,7 +492,7 @@ def test_search_starts_at_the_mean_and_steps_by_the_rate(small, ladder):
         assert torch.allclose(moved[:, layer, :used], torch.full((2, used), 0.005), rtol=1e-2)
         assert (moved[:, layer, used:] == 0).all()
     for phase, latent in found.latents.items():
-        assert torch.allclose(found.images[phase], small.picture(latent).clamp(0, 1), atol=1e-6)
+        assert torch.allclose(found.images[phase], small.picture(latent).detach().clamp(0, 1), atol=1e-6)
     assert [(h["phase"], h["step"]) for h in found.history] == [("W", 0), ("W+", 0), ("W++", 0)]
     assert found.history[0]["loss"] == pytest.approx(
         ladder(small.picture(small.mapping.w_avg.expand(2, -1)), target).item(), rel=1e-5

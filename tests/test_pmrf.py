@@ -1,0 +1,385 @@
+"""helpers.pmrf: the mathematics against closed forms, the networks, a short training with its first losses by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from helpers import pmrf, resumable
+from helpers.checkpoints import load_checkpoint, read_about, save_checkpoint
+from helpers.networks import ShapeError
+from helpers.pairs import Pairs
+from helpers.pmrf import Fourier, Pmrf, UNet, flow_loss, interpolate, sample, source, stratified_times
+from helpers.training import TrainingError
+from tests.conftest import make_faces
+
+FACES = make_faces(16, 32)
+TINY = {"width": 8, "batch_size": 4, "progress": False}
+
+
+def spoiled(network: nn.Module, seed: int = 0) -> nn.Module:
+    """A network whose zero-initialised layers are drawn anew, so that everything in it matters."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(torch.randn(p.shape) * 0.1)
+    return network.eval()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Times, source, path, loss
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 256])
+def test_stratified_times(count):
+    """t_i = (i + u_i) / B: one in each B-th of [0, 1], in order, u uniform."""
+    generator = torch.Generator().manual_seed(0)
+    t = stratified_times(count, generator)
+    u = torch.rand(count, generator=torch.Generator().manual_seed(0))
+    assert t.shape == (count,) and torch.allclose(t, (torch.arange(count) + u) / count)
+    many = torch.stack([stratified_times(count, generator) for _ in range(300)])
+    assert torch.equal((many * count).floor(), torch.arange(count).expand(300, -1).float())
+    assert many.mean().item() == pytest.approx(0.5, abs=0.05) and (many * count % 1).std().item() == pytest.approx(
+        12**-0.5, rel=0.1
+    )
+
+
+def test_source_by_hand():
+    """Equations 15 and 16: the posterior mean is clipped, the noise on it is not; σ_s = 0.1."""
+    mean, noise = torch.tensor([-0.5, 0.25, 1.5]), torch.tensor([1.0, -2.0, 3.0])
+    assert source(mean, noise).tolist() == pytest.approx([0.1, 0.05, 1.3])
+    assert source(mean, noise, 0).tolist() == [0, 0.25, 1]
+    assert pmrf.SIGMA_S == 0.1
+
+
+def test_interpolant():
+    """Section f: Z_0 at t = 0, X at t = 1, a time for each image in between."""
+    x, z0 = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    z = interpolate(x, z0, torch.tensor([0.0, 1.0, 0.25]))
+    assert torch.equal(z[0], z0[0]) and torch.equal(z[1], x[1])
+    assert torch.allclose(z[2], 0.25 * x[2] + 0.75 * z0[2])
+
+
+def test_flow_loss_by_hand():
+    """Equation 14: the mean over all elements of (v(Z_t, t) - (X - Z_0))²; the field sees Z_t and t."""
+    torch.manual_seed(0)
+    x, z0, t = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([0.2, 0.9])
+
+    def field(z, time):
+        return 2 * z - time.view(-1, 1, 1, 1)
+
+    total = 0.0
+    for n in range(2):
+        at = t[n] * x[n] + (1 - t[n]) * z0[n]
+        total += ((2 * at - t[n] - (x[n] - z0[n])) ** 2).mean().item() / 2
+    assert flow_loss(field, x, z0, t).item() == pytest.approx(total, rel=1e-5)
+    assert flow_loss(lambda z, time: x - z0, x, z0, t).item() == 0
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 3), (2,)), ((2, 3), (2, 3), (3,)), ((2, 3), (2, 3), (2, 1))])
+def test_flow_loss_of_wrong_shapes(shapes):
+    with pytest.raises(ShapeError, match="one shape and one time an image"):
+        flow_loss(lambda z, t: z, *map(torch.zeros, shapes))
+
+
+def test_regression_finds_the_closed_form():
+    """Gaussians, independent: the best v at time t is linear in z, with slope Cov(X - Z_0, Z_t) / Var(Z_t).
+
+    X ~ N(2, 0.5²), Z_0 ~ N(-1, 1). A field a + b z that minimises flow_loss on samples has just that slope.
+    """
+    torch.manual_seed(0)
+    x, z0 = 2 + 0.5 * torch.randn(100_000, 1), -1 + torch.randn(100_000, 1)
+    for time in (0.0, 0.3, 1.0):
+        t = torch.full((len(x),), time)
+        a, b = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+        best = torch.optim.LBFGS([a, b], max_iter=50)
+
+        def closure(best=best, a=a, b=b, t=t):
+            best.zero_grad()
+            loss = flow_loss(lambda z, _: a + b * z, x, z0, t)
+            loss.backward()
+            return loss
+
+        best.step(closure)
+        slope = (time * 0.25 - (1 - time)) / (time**2 * 0.25 + (1 - time) ** 2)
+        mean = time * 2 - (1 - time)
+        assert b.item() == pytest.approx(slope, abs=0.03)
+        assert a.item() == pytest.approx(3 - slope * mean, abs=0.05)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Euler
+
+
+def test_one_step_is_z0_plus_v():
+    """Section f: K = 1."""
+    z0 = torch.randn(2, 3, 4, 4)
+    assert torch.allclose(sample(lambda z, t: 3 * z - 1, z0, 1, clip=False), z0 + 3 * z0 - 1)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 25, 100])
+def test_euler_by_hand(steps):
+    """dz/dt = -z gives (1 - 1/K)^K; a constant field moves by itself for any K; times are i / K."""
+    z0, times = torch.full((2, 1, 2, 2), 0.8), []
+
+    def field(z, t):
+        assert t.shape == (2,) and t.unique().numel() == 1
+        times.append(t[0].item())
+        return -z
+
+    assert sample(field, z0, steps).mean().item() == pytest.approx(0.8 * (1 - 1 / steps) ** steps, rel=1e-4, abs=1e-7)
+    assert times == pytest.approx([i / steps for i in range(steps)])
+    assert torch.allclose(sample(lambda z, t: torch.full_like(z, 0.1), z0, steps), z0 + 0.1)
+
+
+def test_the_exact_field_carries_one_gaussian_into_the_other():
+    """With v of the closed form, many steps turn N(-1, 1) into N(2, 0.5²)."""
+
+    def field(z, t):
+        t = t[:, None]
+        slope = (t * 0.25 - (1 - t)) / (t**2 * 0.25 + (1 - t) ** 2)
+        return 3 + slope * (z - (t * 2 - (1 - t)))
+
+    torch.manual_seed(0)
+    z1 = sample(field, -1 + torch.randn(50_000, 1), 200, clip=False)
+    assert z1.mean().item() == pytest.approx(2, abs=0.02) and z1.std().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_path_and_clip():
+    """The path has K + 1 states and is not clipped; the picture is."""
+    z0 = torch.tensor([[[[-0.5, 0.5, 1.5]]]])
+    states = sample(lambda z, t: torch.zeros_like(z), z0, 4, path=True)
+    assert len(states) == 5 and all(torch.equal(s, z0) for s in states)
+    assert sample(lambda z, t: torch.zeros_like(z), z0, 4).flatten().tolist() == [0, 0.5, 1]
+    assert torch.equal(sample(lambda z, t: torch.zeros_like(z), z0, 4, clip=False), z0)
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_numbers_of_steps_that_are_none(steps):
+    with pytest.raises(ValueError, match="at least 1"):
+        sample(lambda z, t: z, torch.zeros(1, 1), steps)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks
+
+
+@torch.no_grad()
+def test_networks_before_training():
+    """The field begins as 0 everywhere, the posterior mean as the blurred image itself."""
+    x = torch.rand(2, 3, 32, 48)
+    assert torch.equal(UNet(8, timed=True)(x, torch.rand(2)), torch.zeros(2, 3, 32, 48))
+    assert torch.equal(UNet(8)(x), x)
+
+
+@torch.no_grad()
+def test_the_field_sees_time_and_place():
+    field, z = spoiled(UNet(8, timed=True)), torch.rand(2, 3, 32, 32)
+    a, b = field(z, torch.tensor([0.1, 0.1])), field(z, torch.tensor([0.1, 0.9]))
+    assert torch.allclose(a[0], b[0], atol=1e-5) and not torch.allclose(a[1], b[1], atol=1e-3)
+    alone = field(z[1:], torch.tensor([0.9]))
+    assert torch.allclose(alone[0], b[1], atol=1e-4)  # images do not influence each other
+
+
+def test_time_features_tell_times_apart():
+    """sin and cos of π 2^k t for k from 0 to 8: 32 numbers, then two layers."""
+    layer = Fourier(4)
+    captured = []
+    layer.layers[0].register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
+    layer(torch.tensor([0.0, 0.3]))
+    angle = math.pi * 0.3 * 2 ** np.linspace(0, 8, 16)
+    assert captured[0].shape == (2, 32)
+    assert captured[0][0].tolist() == [0] * 16 + [1] * 16
+    assert captured[0][1].tolist() == pytest.approx([*np.sin(angle), *np.cos(angle)], abs=1e-4)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_gradients_reach_every_weight(timed):
+    network = spoiled(UNet(8, timed=timed)).train()
+    x = torch.rand(2, 3, 32, 32)
+    y = network(x, torch.rand(2)) if timed else network(x)
+    y.square().mean().backward()
+    for name, p in network.named_parameters():
+        assert torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("timed", "shape", "t", "told"),
+    [
+        (False, (1, 3, 40, 32), None, "N×3×H×W with sides divisible by 16, got 1×3×40×32"),
+        (False, (1, 6, 32, 32), None, "got 1×6×32×32"),
+        (False, (3, 32, 32), None, "got 3×32×32"),
+        (True, (1, 3, 32, 32), None, "called with z and t"),
+        (False, (1, 3, 32, 32), torch.zeros(1), "a posterior mean with y alone"),
+    ],
+)
+def test_wrong_calls_are_told(timed, shape, t, told):
+    with pytest.raises(ShapeError, match=told):
+        UNet(8, timed=timed)(torch.zeros(shape), t)
+
+
+@torch.no_grad()
+def test_restore_is_equations_16_and_17():
+    """clip(f(y)) + σ ε, then K Euler steps, then a clip; the same ε the same picture, another ε another."""
+    model = spoiled(Pmrf(8))
+    y, noise = torch.rand(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    z = model.posterior_mean(y).clamp(0, 1) + 0.1 * noise
+    for i in range(3):
+        z = z + model.field(z, torch.full((2,), i / 3)) / 3
+    assert torch.allclose(model.restore(y, 3, noise=noise), z.clamp(0, 1), atol=1e-5)
+    torch.manual_seed(1)
+    a, b = model.restore(y, 1), model.restore(y, 1)
+    assert not torch.equal(a, b)
+    assert torch.equal(model.restore(y, 1, sigma=0), model.restore(y, 1, sigma=0))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Three and three steps: the model and its histories."""
+    return pmrf.train(FACES, tmp_path_factory.mktemp("pmrf"), 3, 3, **TINY)
+
+
+def first_batch():
+    batch = resumable.batch_of(Pairs(FACES, "celebablur", flip=True, seed=2025), 0, 4)
+    return (batch.input[:, :3] + 1) / 2, (batch.target + 1) / 2
+
+
+def test_first_losses_by_hand(tmp_path):
+    """Before training f(y) = y and v = 0. So the first MSE is that of y, and the first flow loss that of Z_0 = y + 0.1 ε.
+
+    From noise, the flow starts at ε itself: E (X - ε)² = E X² + 1. Noise on 12,288 numbers, hence 3%.
+    """
+    y, x = first_batch()
+    model, histories = pmrf.train(FACES, tmp_path / "mean", 1, 0, **TINY)
+    mse = (y - x).square().mean().item()
+    assert histories["posterior_mean"][0]["mse"] == pytest.approx(mse, rel=1e-4)
+    assert list(histories) == ["posterior_mean"] and mse > 0.005
+    expected = {"pmrf": mse + 0.01, "from_y": mse + 0.01, "from_noise": x.square().mean().item() + 1}
+    for kind, value in expected.items():
+        _, histories = pmrf.train(FACES, tmp_path / kind, 0, 1, kind=kind, **TINY)
+        assert histories["field"][0]["flow"] == pytest.approx(value, rel=0.03), kind
+
+
+def test_training_moves_both_networks(finished):
+    model, histories = finished
+    torch.manual_seed(0)
+    values = [h[k] for k, name in (("mse", "posterior_mean"), ("flow", "field")) for h in histories[name]]
+    assert len(values) == 2 and all(math.isfinite(v) for v in values)
+    y = first_batch()[0]
+    assert not torch.equal(model.posterior_mean(y), y)
+    assert model.field(y, torch.full((4,), 0.5)).abs().sum() > 0
+    assert all(torch.isfinite(p).all() and not p.requires_grad for p in model.parameters())
+    assert not model.training
+
+
+def test_training_lowers_the_loss(tmp_path):
+    """Sixty steps of the first stage on four pictures that never change: clearly below the blurred input's error."""
+    _, histories = pmrf.train(FACES, tmp_path, 60, 0, rate=3e-3, **TINY)
+    start = pmrf.train(FACES, tmp_path / "first", 4, 0, rate=1e-9, **TINY)[1]["posterior_mean"][0]["mse"]
+    assert histories["posterior_mean"][-1]["mse"] < 0.95 * start
+
+
+def test_optimiser_is_the_authors(tmp_path, monkeypatch):
+    """AdamW, 5e-4, betas 0.9 and 0.95, weight decay 0.01 on every parameter."""
+    seen, original = [], torch.optim.AdamW
+
+    def spy(parameters, **settings):
+        seen.append(settings)
+        return original(parameters, **settings)
+
+    monkeypatch.setattr(torch.optim, "AdamW", spy)
+    pmrf.train(FACES, tmp_path, 1, 1, **TINY)
+    for settings in seen:
+        assert (settings["lr"], settings["betas"], settings["weight_decay"]) == (5e-4, (0.9, 0.95), 1e-2)
+    assert len(seen) == 2
+
+
+def test_the_average_is_what_comes_back(finished, tmp_path):
+    """Stage 2 starts from stage 1's averaged weights; after 3 steps an average with decay 0 is the network itself."""
+    model, _ = pmrf.train(FACES, tmp_path, 3, 0, **TINY)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.posterior_mean.parameters(), finished[0].posterior_mean.parameters(), strict=True)
+    )
+    plain, _ = pmrf.train(FACES, tmp_path / "plain", 3, 0, decay=0.0, **TINY)
+    state = torch.load(tmp_path / "plain" / "posterior_mean" / "state.pt", weights_only=True)
+    for name, value in plain.posterior_mean.state_dict().items():
+        assert torch.allclose(state["state.network"][name], value, atol=1e-6)
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(model.posterior_mean.parameters(), plain.posterior_mean.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_interrupted_equals_uninterrupted(finished, tmp_path, monkeypatch, stop):
+    """Ctrl+C in either stage, the same call again: the same weights to the last bit."""
+    original, count = resumable.batch_of, iter(range(1000))
+
+    def batch_of(*arguments):
+        if next(count) == stop:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    run = resumable.run
+    monkeypatch.setattr(resumable, "run", lambda *a, **k: run(*a, **{**k, "save_every": 2}))
+    monkeypatch.setattr(resumable, "batch_of", batch_of)
+    with pytest.raises(KeyboardInterrupt):
+        pmrf.train(FACES, tmp_path, 3, 3, **TINY)
+    monkeypatch.setattr(resumable, "batch_of", original)
+    torch.manual_seed(99)
+    model, _ = pmrf.train(FACES, tmp_path, 3, 3, **TINY)
+    ours, theirs = model.state_dict(), finished[0].state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"rate": 1e-3}, {"degradation": "motion"}, {"batch_size": 8}])
+def test_other_settings_are_refused(tmp_path, change):
+    pmrf.train(FACES, tmp_path, 1, 0, **TINY)
+    with pytest.raises(TrainingError, match=f"other settings .*{next(iter(change))}"):
+        pmrf.train(FACES, tmp_path, 1, 0, **{**TINY, **change})
+
+
+def test_fewer_images_than_a_batch(tmp_path):
+    with pytest.raises(TrainingError, match="2 training images are fewer than one batch of 4"):
+        pmrf.train(FACES[:2], tmp_path, 1, 0, **TINY)
+
+
+@torch.no_grad()
+def test_checkpoint_comes_back(finished, tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", finished[0], {}, "8-bit")
+    other = Pmrf(8).eval()
+    load_checkpoint(tmp_path / "a.safetensors", other)
+    y, noise = first_batch()[0], torch.randn(4, 3, 32, 32)
+    assert torch.allclose(other.restore(y, 2, noise=noise), finished[0].restore(y, 2, noise=noise), atol=0.02)
+
+
+def test_command_line(tmp_path, capsys):
+    """From picture files to the shipped form: a step of each stage at 128 px; then without its folder."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, picture in enumerate(make_faces(20, 128)):
+        Image.fromarray(picture).save(folder / f"{i:03d}.png")
+    arguments = ["--out", str(tmp_path / "run"), "--limit", "2", "--batch-size", "2"]
+    pmrf.main([*arguments, "--data", str(folder), "--mean-steps", "1", "--flow-steps", "1"])
+    assert "pmrf.safetensors" in capsys.readouterr().out
+    path = tmp_path / "run" / "pmrf.safetensors"
+    about = load_checkpoint(path, Pmrf())
+    assert about["training_data"] == "2 photographs" and about["precision"] == "8-bit" and about["sigma_s"] == 0.1
+    assert about == read_about(path) and set(about["history"]) == {"posterior_mean", "field"}
+
+
+@pytest.mark.parametrize("command", [["--data", "nowhere"], ["--limit", "1", "--batch-size", "2"]])
+def test_errors_are_one_sentence(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        pmrf.main(["--out", "run", *command])
+    text = str(error.value.code)
+    assert text.startswith("error: ") and "\n" not in text and ("nowhere" in text or "fewer than one batch" in text)
