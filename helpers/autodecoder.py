@@ -10,6 +10,7 @@ network is needed (``mapping_layers=0``).
 In a shell: ``python -m helpers.stylegan --out runs/stylegan``
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def train(
             chosen = rng_for(seed, side, epoch).permutation(len(images))[place * batch_size : (place + 1) * batch_size]
             target = normalise(images[chosen]).to(device)
             target = F.avg_pool2d(target, 128 // side) if side < 128 else target
-            now = rate * (0.05 + 0.95 * (1 + np.cos(np.pi * number / steps)) / 2)
+            now = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * number / steps)) / 2)
             for group in (*optimiser.param_groups, *code_optimiser.param_groups):
                 group["lr"] = now
             for group in code_optimiser.param_groups:
