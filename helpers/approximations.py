@@ -24,7 +24,7 @@ class Known:
     """
 
     def __init__(self, degradation: Degradation, params: dict | list[dict]):
-        if isinstance(degradation, Jpeg):
+        if any(isinstance(part, Jpeg) for part in getattr(degradation, "degradations", (degradation,))):
             raise ValueError("JPEG rounds, so no gradient passes it; use SoftJpeg")
         self.degradation, self.params = degradation, params
 
@@ -103,10 +103,10 @@ def soft_clamp(x: torch.Tensor) -> torch.Tensor:
 
 
 class SoftJpeg:
-    """JPEG at ``quality`` 1 to 100 with 4:2:0 chroma and libjpeg's tables; rounding lets a gradient through.
+    """JPEG at ``quality`` 1 to 100, one for all images or one for each, with 4:2:0 chroma and libjpeg's tables.
 
-    Rounding has no slope; in the backward pass it gets 0.2 + 0.8 · 3 (x - round(x))², the larger the nearer x is to
-    the next step.
+    Rounding has no slope and would stop the gradient; in the backward pass it gets 0.2 + 0.8 · 3 (x - round(x))², the
+    larger the nearer x is to the next step.
     """
 
     LUMA = (
@@ -117,16 +117,13 @@ class SoftJpeg:
         "17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99 " + "99 " * 32
     )
 
-    def __init__(self, quality: float):
-        if not 1 <= quality <= 100:
+    def __init__(self, quality: float | list[float]):
+        quality = np.atleast_1d(np.asarray(quality, float))
+        if not ((quality >= 1) & (quality <= 100)).all():
             raise ValueError(f"quality must be 1 to 100, not {quality}")
-        scale = 5000 / quality if quality < 50 else 200 - 2 * quality
-        self.tables = [
-            torch.tensor(((np.array(t.split(), float) * scale + 50) // 100).clip(1, 255), dtype=torch.float32).view(
-                8, 8
-            )
-            for t in (self.LUMA, self.CHROMA)
-        ]
+        scale = np.where(quality < 50, 5000 / quality, 200 - 2 * quality).reshape(-1, 1, 1, 1, 1, 1)
+        tables = (np.array(text.split(), float).reshape(8, 8) for text in (self.LUMA, self.CHROMA))
+        self.tables = [torch.from_numpy(((t * scale + 50) // 100).clip(1, 255)).float() for t in tables]
         k = torch.arange(8.0)
         dct = torch.cos((2 * k[None] + 1) * k[:, None] * torch.pi / 16) / 2
         dct[0] /= 2**0.5
@@ -175,7 +172,7 @@ class Chain:
 def from_params(params: list[dict]) -> Chain:
     """f̂ for images whose degradation is known by its parameters, as ``sample`` of :mod:`helpers.degrade` drew them.
 
-    A blur is applied as it was; noise is drawn anew; JPEG becomes :class:`SoftJpeg` at the mean quality.
+    A blur is applied as it was; noise is drawn anew; JPEG becomes :class:`SoftJpeg`.
 
     Parameters
     ----------
@@ -194,7 +191,7 @@ def from_params(params: list[dict]) -> Chain:
         if "noise" in mine[0]:
             found.append(FreshNoise([p["noise"] for p in mine]))
         if "quality" in mine[0]:
-            found.append(SoftJpeg(float(np.mean([p["quality"] for p in mine]))))
+            found.append(SoftJpeg([p["quality"] for p in mine]))
         if not found:
             raise ValueError(f"no approximation is known for the parameters {', '.join(mine[0])}")
         parts += found

@@ -3,9 +3,10 @@
 Adversarial training takes GPU days. A stand-in of the same class is trained in an hour of a processor as an
 **autodecoder** (Bojanowski and others, 2018: generative latent optimisation): every training face has a vector w of its
 own, and vectors and weights are optimised together until G(w) looks like the face (L1 + LPIPS). Codes begin as the
-faces' first principal components, training grows from 64 to 128 pixels, and at the end the space is whitened: the
-codes then have mean 0 and covariance 1, so that a random vector of normal numbers gives a new face, and no mapping
-network is needed (``mapping_layers=0``).
+faces' first principal components and pass a small network that all faces share, so that they can be bent together: a
+code of its own gets one step an epoch, far too few alone. Training grows from 64 to 128 pixels. At the end the bent
+codes are whitened: they then have mean 0 and covariance 1, so that a random vector of normal numbers gives a new face,
+and no mapping network is needed (``mapping_layers=0``).
 
 In a shell: ``python -m helpers.stylegan --out runs/stylegan``
 """
@@ -44,6 +45,22 @@ def principal_codes(images: np.ndarray, count: int, side: int = 32) -> torch.Ten
     return codes
 
 
+class Codes(torch.nn.Module):
+    """A w for every face: N indices to N×width. ``own`` is each face's, ``shared`` bends all of them."""
+
+    def __init__(self, start: torch.Tensor):
+        super().__init__()
+        width = start.shape[1]
+        self.own = torch.nn.Embedding(*start.shape, sparse=True, _weight=start.clone())
+        self.shared = torch.nn.Sequential(
+            torch.nn.Linear(width, 2 * width), torch.nn.LeakyReLU(0.2), torch.nn.Linear(2 * width, width)
+        )
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        own = self.own(indices)
+        return own + self.shared(own)
+
+
 @torch.no_grad()
 def whiten(generator: Generator, codes: torch.Tensor) -> torch.Tensor:
     """Change coordinates so that ``codes`` (N×w_dim) get mean 0 and covariance 1; the images stay the same.
@@ -68,7 +85,7 @@ def train(
     full_steps: int,
     batch_size: int = 16,
     seed: int = 2025,
-    rate: float = 2e-3,
+    rate: float = 1e-2,
     lpips=None,
     progress: bool = True,
 ) -> tuple[Generator, torch.Tensor, dict]:
@@ -84,8 +101,7 @@ def train(
     seed_everything(seed)
     images = np.stack(list(images))
     model = small_generator().to(device)
-    codes = torch.nn.Embedding(*(start := principal_codes(images, SMALL["w_dim"])).shape, sparse=True, _weight=start)
-    codes.to(device)
+    codes = Codes(principal_codes(images, SMALL["w_dim"])).to(device)
     settings = {"batch_size": batch_size, "seed": seed, "rate": rate, "images": len(images), "lpips": lpips.name}
     histories, previous = {}, None
 
@@ -94,44 +110,46 @@ def train(
         if side == 128:
             trained.load_state_dict(previous.state_dict())
         optimiser = torch.optim.Adam(trained.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
-        code_optimiser = torch.optim.SparseAdam(list(codes.parameters()), lr=rate)
+        code_optimiser = torch.optim.SparseAdam(list(codes.own.parameters()), lr=rate)
+        shared_optimiser = torch.optim.Adam(codes.shared.parameters(), lr=rate)
+        optimisers = {"opt": (optimiser, 1), "code_opt": (code_optimiser, 1), "shared_opt": (shared_optimiser, 0.1)}
         ema = resumable.Ema(trained, 0.999)
 
-        def step(number, trained=trained, side=side, steps=steps, optimiser=optimiser, code_optimiser=code_optimiser):
+        def step(number, trained=trained, side=side, steps=steps, optimisers=optimisers):
             per_epoch = max(len(images) // batch_size, 1)
             epoch, place = divmod(number, per_epoch)
             chosen = rng_for(seed, side, epoch).permutation(len(images))[place * batch_size : (place + 1) * batch_size]
             target = normalise(images[chosen]).to(device)
             target = F.avg_pool2d(target, 128 // side) if side < 128 else target
             now = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * number / steps)) / 2)
-            for group in (*optimiser.param_groups, *code_optimiser.param_groups):
-                group["lr"] = now
-            for group in code_optimiser.param_groups:
-                group["lr"] = 5 * now  # a code gets one step an epoch, a weight hundreds
+            for part, factor in optimisers.values():
+                part.param_groups[0]["lr"] = now * factor * min(1, (number + 1) / 50)
             with torch.autocast(device.type, torch.bfloat16):
                 picture = trained(codes(torch.from_numpy(chosen).to(device)), side)
                 perceptual = lpips(picture, target).mean()
             pixels = (picture - target).abs().mean()
-            optimiser.zero_grad(set_to_none=True)
-            code_optimiser.zero_grad(set_to_none=True)
+            for part, _ in optimisers.values():
+                part.zero_grad(set_to_none=True)
             (pixels + perceptual).backward()
-            optimiser.step()
-            code_optimiser.step()
+            for part, _ in optimisers.values():
+                part.step()
             return {"l1": pixels.item(), "lpips": perceptual.item()}
 
         histories[str(side)] = resumable.run(
             Path(out) / str(side), {**settings, "side": side, "steps": steps},
-            {"synthesis": trained, "codes": codes, "opt": optimiser, "code_opt": code_optimiser},
+            {"synthesis": trained, "codes": codes, **{name: part for name, (part, _) in optimisers.items()}},
             step, steps, (ema,), desc=f"autodecoder {side}", progress=progress,
         )  # fmt: skip
         previous = ema.module
     model.synthesis.load_state_dict(previous.state_dict())
     model.eval().requires_grad_(False)
-    return model, whiten(model, codes.weight.detach()), histories
+    with torch.no_grad():
+        bent = codes(torch.arange(len(images), device=device))
+    return model, whiten(model, bent), histories
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = resumable.arguments("helpers.stylegan", __doc__.split("\n\n")[0], {"small": 8000, "full": 1200}, argv)
+    args = resumable.arguments("helpers.stylegan", __doc__.split("\n\n")[0], {"small": 2200, "full": 900}, argv)
     images, source_name = resumable.images_of(args)
     try:
         model, codes, histories = train(
@@ -143,5 +161,5 @@ def main(argv: list[str] | None = None) -> None:
     settings |= {"full_steps": args.full_steps, "batch_size": args.batch_size, "seed": args.seed}
     about = resumable.facts(settings, len(images), source_name, codes.device)
     path = Path(args.out) / "stylegan.safetensors"
-    save_checkpoint(path, model, {**about, "history": {k: h[-1] for k, h in histories.items()}}, precision="8-bit")
+    save_checkpoint(path, model, {**about, "history": {k: h[-1] for k, h in histories.items() if h}}, precision="8-bit")
     print(f"wrote {path}")

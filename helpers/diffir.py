@@ -449,6 +449,7 @@ def train(
     small = SMALL if small is None else small
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     settings = {"batch_size": batch_size, "seed": seed, "rate": rate, "crop": crop, "images": len(images), **small}
+    settings["degradation"] = degradation
     resumable.seed_everything(seed)
     one = DiffIRS1(**small).to(device, memory_format=torch.channels_last)
     two = DiffIRS2(**small).to(device, memory_format=torch.channels_last)
@@ -530,7 +531,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"name": "diffir", **SMALL, **steps, "batch_size": args.batch_size, "seed": args.seed, "crop": 64}
     about = resumable.facts(settings, len(images), source_name, next(two.parameters()).device)
     path = Path(args.out) / "diffir.safetensors"
-    history = {k: h[-1] for k, h in histories.items()}
+    history = {k: h[-1] for k, h in histories.items() if h}
     save_checkpoint(path, Both(one, two), {**about, "history": history}, precision="8-bit")
     print(f"wrote {path}")
 

@@ -202,7 +202,13 @@ def _device(device: str | torch.device | None) -> torch.device:
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def _expect(blurred: np.ndarray) -> None:
+    if blurred.dtype != np.uint8 or blurred.ndim != 4 or blurred.shape[-1] != 3 or not len(blurred):
+        raise ImageError(f"expected 8-bit RGB pictures N×H×W×3, got {blurred.shape} of {blurred.dtype}")
+
+
 def _needed(params: list[dict] | None, blurred: np.ndarray) -> list[dict]:
+    _expect(blurred)
     if params is None or len(params) != len(blurred):
         raise ValueError("this method must be told the blur of every picture: params, a dict for each")
     return params
@@ -220,8 +226,7 @@ def _to_bytes(images: torch.Tensor) -> np.ndarray:
 @torch.no_grad()
 def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape, size: int = 25) -> np.ndarray:
     """``function(images, noise)`` on a few pictures at a time; the noise of a picture depends on its place alone."""
-    if blurred.dtype != np.uint8 or blurred.ndim != 4 or blurred.shape[-1] != 3 or not len(blurred):
-        raise ImageError(f"expected 8-bit RGB pictures N×H×W×3, got {blurred.shape} of {blurred.dtype}")
+    _expect(blurred)
     out = []
     for start in range(0, len(blurred), size):
         part = _to_tensor(blurred[start : start + size], device)

@@ -35,6 +35,23 @@ class _Bag(dict):
     """NVIDIA's dict with attribute access, as a plain dict."""
 
 
+class _Ignored:
+    """Something that weights do not consist of, such as a layer's gain as a NumPy number: read and forgotten."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How old pickles write bytes."""
+    if encoding != "latin1":
+        raise CheckpointError(f"the pickle asks for the encoding {encoding!r}; refused, nothing was run")
+    return text.encode("latin1")
+
+
 def _safe_storage(data: bytes):
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
@@ -52,6 +69,10 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): _safe_storage,
+    ("numpy.core.multiarray", "scalar"): _Ignored,
+    ("numpy._core.multiarray", "scalar"): _Ignored,
+    ("numpy", "dtype"): _Ignored,
+    ("_codecs", "encode"): _encode,
 }
 
 
@@ -89,11 +110,13 @@ def read_stylegan_pickle(path: str | Path, network: str = "G_ema") -> dict[str, 
 
 
 def _collect(node, prefix: str, state: dict) -> None:
+    if not isinstance(node.state, dict):
+        return
     for kind in ("_parameters", "_buffers"):
-        for name, value in node.state.get(kind, {}).items():
+        for name, value in (node.state.get(kind) or {}).items():
             if isinstance(value, torch.Tensor):
                 state[prefix + name] = value.detach().float()
-    for name, child in node.state.get("_modules", {}).items():
+    for name, child in (node.state.get("_modules") or {}).items():
         if isinstance(child, _Persistent):
             _collect(child, f"{prefix}{name}.", state)
 
@@ -129,8 +152,8 @@ def read_diffir(path: str | Path, model: DiffIRS1 | DiffIRS2) -> None:
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read as tensors alone ({type(error).__name__})") from None
     state = content.get("params_ema") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds no params_ema, so it is none of DiffIR's files")
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: holds no params_ema of tensors, so it is none of DiffIR's files")
     twins = {"diffusion.condition.": "condition.", "diffusion.model.": "denoise."}
     for name, value in state.items():
         for long, short in twins.items():

@@ -230,6 +230,8 @@ def train(
     kind : "pmrf"; or a rival for the second stage: "from_y" starts the flow at the blurred image itself plus noise,
         "from_noise" at pure noise and sees the blurred image as three more channels
     """
+    if kind not in ("pmrf", "from_y", "from_noise"):
+        raise ValueError(f'kind must be "pmrf", "from_y" or "from_noise", not {kind!r}')
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     shared = {"width": width, "batch_size": batch_size, "seed": seed, "rate": rate, "decay": decay}
@@ -300,7 +302,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = resumable.arguments("helpers.pmrf", __doc__.split("\n\n")[0], {"mean": 4000, "flow": 4500}, argv)
+    args = resumable.arguments("helpers.pmrf", __doc__.split("\n\n")[0], {"mean": 4000, "flow": 3000}, argv)
     images, source_name = resumable.images_of(args)
     try:
         model, histories = train(
@@ -312,7 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     settings |= {"batch_size": args.batch_size, "seed": args.seed, "degradation": "celebablur", "sigma_s": SIGMA_S}
     about = resumable.facts(settings, len(images), source_name, next(model.parameters()).device)
     path = Path(args.out) / "pmrf.safetensors"
-    save_checkpoint(path, model, {**about, "history": {k: h[-1] for k, h in histories.items()}}, precision="8-bit")
+    save_checkpoint(path, model, {**about, "history": {k: h[-1] for k, h in histories.items() if h}}, precision="8-bit")
     print(f"wrote {path}")
 
 

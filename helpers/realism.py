@@ -52,6 +52,8 @@ def sliced_wasserstein(
     for name, batch in (("images", images), ("reference", reference)):
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[-1] != 3:
             raise ImageError(f"{name}: expected 8-bit RGB pictures N×H×W×3, got {batch.shape} of {batch.dtype}")
+        if not len(batch) or batch.shape[1] != batch.shape[2] or batch.shape[1] % 16:
+            raise ImageError(f"{name}: wanted square pictures of 16, 32, 64, ... pixels, got {batch.shape}")
     if images.shape[1:] != reference.shape[1:]:
         raise ImageError(f"pictures of {images.shape[1:3]} and {reference.shape[1:3]} pixels cannot be compared")
     count = min(len(images), len(reference))

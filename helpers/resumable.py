@@ -36,8 +36,11 @@ class Ema:
     def update(self, step: int) -> None:
         """Move the average towards the module's weights; ``step`` counts from 0."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        seen = set()  # a tensor that is named twice is averaged once
         for average, now in zip(self.module.state_dict().values(), self.source.state_dict().values(), strict=True):
-            average.lerp_(now, weight) if average.is_floating_point() else average.copy_(now)
+            if average.data_ptr() not in seen:
+                average.lerp_(now, weight) if average.is_floating_point() else average.copy_(now)
+                seen.add(average.data_ptr())
 
 
 def batch_of(pairs: Pairs, step: int, batch_size: int) -> Batch:
@@ -88,23 +91,22 @@ def run(
     if path.exists():
         done, history = _load(path, settings, state)
     seed = settings.get("seed", SEED)
-    sums: dict[str, float] = {}
+    sums, count = {}, 0
     with tqdm(total=steps, initial=min(done, steps), desc=desc, unit="step", disable=not progress) as bar:
         for number in range(done, steps):
-            seed_everything(seed * 1_000_003 + number)  # draws of torch belong to the step, whenever it is run
+            seed_everything((seed * 1_000_003 + number) % 2**32)  # a step's draws are its own, whenever it is run
             values = step(number)
             if not all(math.isfinite(v) for v in values.values()):
                 safe = f"{path} is the last good state" if path.exists() else "nothing was saved yet"
                 raise TrainingError(f"step {number + 1}: the loss is not finite: {values}; {safe}")
             for ema in emas:
                 ema.update(number)
-            sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
+            sums, count = {k: sums.get(k, 0.0) + v for k, v in values.items()}, count + 1
             bar.update()
             if (number + 1) % save_every == 0 or number + 1 == steps:
-                count = (number % save_every) + 1
                 history.append({"step": number + 1, **{k: v / count for k, v in sums.items()}})
                 bar.set_postfix({k: f"{v / count:.4f}" for k, v in sums.items()}, refresh=False)
-                sums = {}
+                sums, count = {}, 0
                 _save(path, settings, state, number + 1, history)
                 write_json(out / "history.json", history)
     return history

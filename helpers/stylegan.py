@@ -375,6 +375,7 @@ class Inversion:
     history: list[dict] = field(default_factory=list)  # a row for each step: phase, step, loss
 
 
+@torch.enable_grad()
 def invert(
     generator: Generator,
     target: torch.Tensor,

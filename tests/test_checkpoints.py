@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from helpers import checkpoints
@@ -177,6 +178,51 @@ def test_a_kill_while_writing_leaves_the_earlier_file(tmp_path, monkeypatch):
     other = tiny(1)
     assert load_checkpoint(path, other)["name"] == "old"
     assert set(errors(tiny(0), other).values()) == {0}
+
+
+class Shared(nn.Module):
+    """A layer that is reached, and named, in two ways; and another that only looks the same."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.one = nn.Linear(40, 30)
+        self.deep = nn.ModuleDict({"again": self.one, "other": nn.Linear(40, 30)})
+        self.register_buffer("empty", torch.zeros(0))
+        self.register_buffer("nothing", torch.zeros(0))
+
+
+@pytest.mark.parametrize("precision", ["float32", "half", "8-bit"])
+def test_tensors_that_are_named_twice(precision, tmp_path):
+    """Stored once, read under both names, and still one tensor; equal values alone are no twins."""
+    path, net = tmp_path / "a.safetensors", Shared()
+    with torch.no_grad():
+        net.deep["other"].load_state_dict(net.one.state_dict())
+    save_checkpoint(path, net, {}, precision)
+    stored = {k for k in load_file(path) if not k.endswith(".scale")}
+    own = {"deep.other.weight", "deep.other.bias", "empty", "nothing"}
+    assert stored == own | {"one.weight", "one.bias"}
+    other = Shared(1)
+    load_checkpoint(path, other)
+    bound = {"float32": 0, "half": 2**-11, "8-bit": 0.5 / 127}[precision] * 1.001
+    assert max(v for k, v in errors(net, other).items() if v.__class__ is float and "weight" in k) <= bound
+    assert other.deep["again"].weight is other.one.weight
+
+
+def test_a_file_may_hold_both_names(tmp_path):
+    """As the authors' files do: nothing is missing, nothing unknown."""
+    path, net = tmp_path / "a.safetensors", Shared()
+    save_file({k: v.clone() for k, v in net.state_dict().items()}, path)
+    other = Shared(1)
+    load_checkpoint(path, other)
+    assert torch.equal(other.one.weight, net.one.weight)
+
+
+def test_a_twin_does_not_hide_what_is_missing(tmp_path):
+    path, state = tmp_path / "a.safetensors", Shared().state_dict()
+    save_file({k: v.clone() for k, v in state.items() if "one" not in k and "again" not in k}, path)
+    with pytest.raises(CheckpointError, match="missing deep.again.bias.*missing one.weight"):
+        load_checkpoint(path, Shared())
 
 
 def test_shipped_names(monkeypatch, tmp_path):
