@@ -163,3 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     path = Path(args.out) / "stylegan.safetensors"
     save_checkpoint(path, model, {**about, "history": {k: h[-1] for k, h in histories.items() if h}}, precision="8-bit")
     print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -226,6 +226,7 @@ class Synthesis(nn.Module):
         self.num_ws = 2 * len(self.resolutions)
 
     def blocks(self) -> list[SynthesisBlock]:
+        """From 4×4 to the full resolution."""
         return [getattr(self, f"b{r}") for r in self.resolutions]
 
     def per_layer(self, latent: torch.Tensor) -> torch.Tensor:
@@ -431,6 +432,6 @@ def invert(
 
 
 if __name__ == "__main__":
-    from helpers.autodecoder import main
+    import runpy  # by name, because the autodecoder itself imports this module
 
-    main()
+    runpy.run_module("helpers.autodecoder", run_name="__main__")

@@ -31,6 +31,8 @@ def errors(a: nn.Module, b: nn.Module) -> dict[str, float]:
     out = {}
     for name, x in a.state_dict().items():
         y = b.state_dict()[name]
+        if not x.numel():
+            continue
         x, y = (t.float().reshape(len(t), -1) if t.ndim > 1 else t.float().reshape(1, -1) for t in (x, y))
         out[name] = ((x - y).abs().amax(1) / x.abs().amax(1).clamp(min=1e-12)).max().item()
     return out
@@ -231,10 +233,10 @@ def test_shipped_names(monkeypatch, tmp_path):
 
 
 def test_shipped_checkpoints_are_small():
-    """What a reader clones: under 40 MB in all, and the model itself loads (the 8-bit form)."""
+    """What a reader clones: under 70 MB in all, and the model itself loads (the 8-bit form)."""
     folder = data_folder() / "checkpoints"
     assert shipped("thesis").exists()
-    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 40e6
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 70e6
     about = load_checkpoint(shipped("thesis"), DeblurModel())
     assert about["name"] == "thesis" and about["image_size"] == 128 and about["latent_dim"] == 512
 

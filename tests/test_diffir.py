@@ -606,10 +606,7 @@ def test_interrupted_equals_uninterrupted(finished, tmp_path, monkeypatch, stop)
         {"rate": 1e-3},
         {"crop": 16},
         {"small": {**NET, "dim": 8}},
-        pytest.param(
-            {"degradation": "motion"},
-            marks=pytest.mark.xfail(strict=True, reason="BUG in helpers.diffir.train: settings lack the degradation"),
-        ),
+        {"degradation": "motion"},
     ],
 )
 def test_other_settings_are_refused(tmp_path, change):
@@ -619,7 +616,6 @@ def test_other_settings_are_refused(tmp_path, change):
         diffir.train(FACES, tmp_path, 1, 0, 0, **{**RUN, **change})
 
 
-@pytest.mark.xfail(strict=True, reason="BUG in helpers.resumable.Ema: a tensor that is named twice is averaged twice")
 def test_average_of_tensors_that_are_named_twice():
     """One update of DiffIRS2's average moves every tensor by the same share, CPEN's and the denoiser's too."""
     two = DiffIRS2(**NET)

@@ -116,7 +116,6 @@ def test_a_run_can_be_made_longer(finished, tmp_path):
     assert long.called == [6, 7] and same(long, finished[0])
 
 
-@pytest.mark.xfail(strict=True, reason="BUG in helpers.resumable.run: a wrong mean after a run is made longer")
 def test_history_of_a_run_made_longer(tmp_path):
     """Two steps, then two more: each entry is the mean of its own two losses of 1."""
     tiny = Tiny()
@@ -125,7 +124,6 @@ def test_history_of_a_run_made_longer(tmp_path):
     assert [h["loss"] for h in history] == [1, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG in helpers.resumable.run: seeds from 4295 on overflow NumPy's 32 bits")
 def test_large_seeds(tmp_path):
     """``--seed 20261`` is a seed like any other."""
     Tiny().run(tmp_path, 1, settings={"seed": 20261})
