@@ -180,6 +180,7 @@ def test_layer_norms_by_hand(kind):
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_dmta_by_hand(heads):
+    """Equation 24, with equation 23 in front: by einsum, head by head."""
     layer, x, prior = randomised(DMTA(8, heads)), torch.randn(2, 8, 5, 6), torch.randn(2, 256)
     assert torch.allclose(layer(x, prior), dmta_by_hand(x, prior, layer.state_dict(), heads), atol=2e-3, rtol=1e-3)
 
@@ -199,6 +200,7 @@ def test_attention_is_channels_by_channels():
 @torch.no_grad()
 @pytest.mark.parametrize(("factor", "hidden"), [(2, 12), (2.66, 15)])
 def test_dgfn_by_hand(factor, hidden):
+    """Equation 25, with equation 23 in front; GELU on the first half alone."""
     layer, x, prior = randomised(DGFN(6, factor)), torch.randn(2, 6, 5, 4), torch.randn(2, 256)
     assert layer.project_out.in_channels == hidden
     assert torch.allclose(layer(x, prior), dgfn_by_hand(x, prior, layer.state_dict()), atol=2e-3, rtol=1e-3)
@@ -285,7 +287,7 @@ def test_wrong_calls_are_told(call, told):
 
 
 def test_schedule_of_the_authors():
-    """T = 4, β linear in its root from 0.1 to 0.99."""
+    """Equations 19 to 21: T = 4, β linear in its root from 0.1 to 0.99."""
     s = schedule()
     assert s["betas"].tolist() == pytest.approx([0.1, 0.2943, 0.5910, 0.99], abs=5e-5)
     assert s["alphas_cumprod"].tolist() == pytest.approx([0.9, 0.6351, 0.2598, 0.0026], abs=5e-5)
@@ -320,7 +322,7 @@ def test_posterior_by_bayes(timesteps):
 
 
 def test_equation_28_is_the_posterior_mean_and_equation_21_is_not():
-    """Section f: 1/√α_t (Z_t - β_t ε / √(1 - ᾱ_t)) with the ε that leads from Z_0 to Z_t; with 1/√ᾱ_t it is far off."""
+    """Equation 28: 1/√α_t (Z_t - β_t ε / √(1 - ᾱ_t)) with the ε between Z_0 and Z_t; with 1/√ᾱ_t it is far off."""
     s, gap = schedule(), 0.0
     z0, noise = torch.randn(256, dtype=torch.float64), torch.randn(256, dtype=torch.float64)
     for t in range(4):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -56,7 +57,7 @@ def test_source_by_hand():
 
 
 def test_interpolant():
-    """Section f: Z_0 at t = 0, X at t = 1, a time for each image in between."""
+    """Equations 10 and 15, section f: Z_0 at t = 0, X at t = 1, a time for each image in between."""
     x, z0 = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     z = interpolate(x, z0, torch.tensor([0.0, 1.0, 0.25]))
     assert torch.equal(z[0], z0[0]) and torch.equal(z[1], x[1])
@@ -86,7 +87,7 @@ def test_flow_loss_of_wrong_shapes(shapes):
 
 
 def test_regression_finds_the_closed_form():
-    """Gaussians, independent: the best v at time t is linear in z, with slope Cov(X - Z_0, Z_t) / Var(Z_t).
+    """Equations 11 and 12 on independent Gaussians: v at time t is linear, with slope Cov(X - Z_0, Z_t) / Var(Z_t).
 
     X ~ N(2, 0.5²), Z_0 ~ N(-1, 1). A field a + b z that minimises flow_loss on samples has just that slope.
     """
@@ -122,7 +123,7 @@ def test_one_step_is_z0_plus_v():
 
 @pytest.mark.parametrize("steps", [1, 5, 25, 100])
 def test_euler_by_hand(steps):
-    """dz/dt = -z gives (1 - 1/K)^K; a constant field moves by itself for any K; times are i / K."""
+    """Equations 9 and 17: dz/dt = -z gives (1 - 1/K)^K; a constant field moves by itself for any K; times are i / K."""
     z0, times = torch.full((2, 1, 2, 2), 0.8), []
 
     def field(z, t):
@@ -146,6 +147,37 @@ def test_the_exact_field_carries_one_gaussian_into_the_other():
     torch.manual_seed(0)
     z1 = sample(field, -1 + torch.randn(50_000, 1), 200, clip=False)
     assert z1.mean().item() == pytest.approx(2, abs=0.02) and z1.std().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_flow_from_the_posterior_mean_beats_posterior_sampling():
+    """Equation 8 on Gaussians: X ~ N(0, 1), Y = X + N(0, 1), the exact field of the pair (X*, X), σ_s = 0.
+
+    The end has X's distribution at MSE 2 - √2, the least that is possible; posterior sampling has 1, twice the minimum.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200_000, 1, generator=generator)
+    y = x + torch.randn(x.shape, generator=generator)
+    mean = y / 2  # E[X | Y], of variance 1/2
+
+    def field(z, t):
+        t = t[:, None]
+        variance = t**2 + (1 - t) ** 2 / 2 + t * (1 - t)
+        return z * t / 2 / variance
+
+    end = sample(field, mean, steps=400, clip=False)
+    assert end.std().item() == pytest.approx(1, abs=0.01)
+    assert F.mse_loss(end, x).item() == pytest.approx(2 - 2**0.5, abs=0.01)
+    posterior = mean + torch.randn(x.shape, generator=generator) / 2**0.5
+    assert F.mse_loss(posterior, x).item() == pytest.approx(2 * F.mse_loss(mean, x).item(), abs=0.02)
+
+
+def test_noise_at_the_start_makes_every_point_possible():
+    """Equation 18: without σ_s the support of Z_0 is as small as the posterior mean's, with it there are no gaps."""
+    mean = torch.tensor([0.2, 0.8]).repeat(5000)[:, None]
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1))
+    assert len(source(mean, noise, sigma=0).unique()) == 2
+    start = source(mean, noise, sigma=0.3)
+    assert torch.histc(start, bins=20, min=0, max=1).min() > 50
 
 
 def test_path_and_clip():
@@ -280,7 +312,7 @@ def test_training_moves_both_networks(finished):
 
 
 def test_training_lowers_the_loss(tmp_path):
-    """Thirty steps of the first stage on four pictures that never change: clearly below the blurred input's error."""
+    """Equation 13: thirty steps on four pictures that never change end clearly below the blurred input's error."""
     _, histories = pmrf.train(FACES, tmp_path, 30, 0, rate=5e-3, **TINY)
     start = pmrf.train(FACES, tmp_path / "first", 4, 0, rate=1e-9, **TINY)[1]["posterior_mean"][0]["mse"]
     assert histories["posterior_mean"][-1]["mse"] < 0.95 * start

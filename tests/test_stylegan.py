@@ -500,7 +500,7 @@ def test_search_starts_at_the_mean_and_steps_by_the_rate(small, ladder):
 
 
 def test_search_finds_what_the_generator_can_make(small, ladder):
-    """A target from W: the loss falls in every phase, and the weights are as they were, trainable again."""
+    """Equations 1 and 2, a target from W: the loss falls in every phase; the weights are as before, trainable again."""
     before = {k: v.clone() for k, v in small.state_dict().items()}
     with torch.no_grad():
         target = small.picture(small.mapping.w_avg + torch.randn(2, 5))
