@@ -201,13 +201,13 @@ class Workbench:
     def _blur(self, state: State) -> Blurred:
         rng = rng_for(SEED, state.index)  # as helpers.pairs draws it, so "drawn" is the test set's own blur
         image = torch.from_numpy(np.ascontiguousarray(self.sharp(state))).movedim(-1, 0).float()[None] / 255
-        chain = {
-            "drawn": [preset("celebablur")],
-            "gaussian": [GaussianBlur(state.strength)],
-            "motion": [MotionBlur(state.strength, state.angle)],
-            "defocus": [DefocusBlur(state.strength)],
-            "none": [],
-        }[state.kind]
+        blur = {
+            "drawn": lambda: preset("celebablur"),
+            "gaussian": lambda: GaussianBlur(state.strength),
+            "motion": lambda: MotionBlur(state.strength, state.angle),
+            "defocus": lambda: DefocusBlur(state.strength),
+        }
+        chain = [blur[state.kind]()] if state.kind in blur else []
         chain += [GaussianNoise(state.noise / 255)] * (state.noise > 0) + [Jpeg(state.quality)] * (state.quality < 100)
         params = {}
         for degradation in chain:
@@ -393,7 +393,7 @@ class Workbench:
 
     # -- the code ------------------------------------------------------------------------------------------------------
 
-    def learn_probes(self, state: State, faces: int = 1000) -> Callable[[OnStep], dict[str, Probe]]:
+    def learn_probes(self, state: State, faces: int = 800) -> Callable[[OnStep], dict[str, Probe]]:
         """The fitting of the probes on training faces, for a worker; :attr:`probes` takes its result."""
 
         def work(on_step: OnStep) -> dict[str, Probe]:
