@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from helpers.checkpoints import CheckpointError
-from helpers.data import SIZE, ImageError, load_faces, load_parameters, open_folder, read_image
+from helpers.data import SIZE, ImageError, data_folder, load_faces, load_parameters, open_folder, read_image
 from helpers.degrade import DefocusBlur, GaussianBlur, GaussianNoise, Jpeg, MotionBlur, preset
 from helpers.edges import canny
 from helpers.methods import METHODS, TITLES, Cancelled, Method, OnStep, load_method
@@ -134,7 +134,7 @@ class Workbench:
         try:
             self.pictures(source)
         except ImageError as error:
-            return str(error)
+            return _short(error)
         return ""
 
     def upload(self, content: bytes) -> None:
@@ -249,7 +249,7 @@ class Workbench:
         try:
             self.method(name)
         except CheckpointError as error:
-            return str(error)
+            return _short(error)
         return ""
 
     def restorer(self, name: str) -> Restorer | None:
@@ -280,23 +280,32 @@ class Workbench:
         key = ("restored", name, edges, state.low, state.high, self._picture_key(state))
         return self._cached(key, lambda: self._restore(state, name, edges))
 
+    def told(self, state: State, name: str) -> list[dict]:
+        """The blur, as a method wants to be told it; ValueError where it must know one and there is none to tell."""
+        params = self.blurred(state).params
+        if METHODS[name].knows_blur and not {"sigma", "length", "radius"} & params.keys():
+            raise ValueError("must be told the blur: choose one under Degradation")
+        return [params]
+
     def _restore(self, state: State, name: str, edges: str) -> Restored:
-        blurred, method, restorer = self.blurred(state), self.method(name), self.restorer(name)
+        params, blurred = self.told(state, name), self.blurred(state)
+        method, restorer = self.method(name), self.restorer(name)
         started = time.perf_counter()
         with one_thread():
             if restorer:
                 image = restorer.restore(blurred.image, self.edges(state, edges))
             else:
-                image = method.restore(blurred.image[None], [blurred.params])[0]
+                image = method.restore(blurred.image[None], params)[0]
         return Restored(image, 1000 * (time.perf_counter() - started))
 
     def run_slow(self, state: State, name: str) -> Callable[[OnStep], tuple]:
         """The long computation of a slow method, for :class:`helpers.jobs.Worker`; :meth:`keep` takes its result."""
-        key, blurred = ("slow", name, self._picture_key(state)), self.blurred(state)
+        key, params = ("slow", name, self._picture_key(state)), self.told(state, name)
+        blurred = self.blurred(state)
 
         def work(on_step: OnStep):
             method, started = self.method(name), time.perf_counter()
-            image = method.restore(blurred.image[None], [blurred.params], on_step)[0]
+            image = method.restore(blurred.image[None], params, on_step)[0]
             return key, Restored(image, 1000 * (time.perf_counter() - started))
 
         return work
@@ -336,7 +345,7 @@ class Workbench:
                     if answer:
                         row["parameters"] = self.method(name).parameters
             except ValueError as error:  # CheckpointError, or a degradation that it cannot work on
-                row["remark"] = str(error)
+                row["remark"] = _short(error)
             rows["input" if name == "input" else TITLES[name]] = row
         return pd.DataFrame(rows).T.reindex(columns=[*columns, "parameters", "ms", "remark"])
 
@@ -429,6 +438,11 @@ class Workbench:
         """Pictures of codes: N×512 to uint8 N×128×128×3."""
         with one_thread():
             return self.coder(state).decode(torch.from_numpy(np.asarray(codes, np.float32)))
+
+
+def _short(error: Exception) -> str:
+    """The message without the folders in which the course lies."""
+    return str(error).replace(f"{data_folder().parent}{os.sep}", "")
 
 
 def column(table: pd.DataFrame, metric: str) -> str:

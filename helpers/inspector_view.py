@@ -123,7 +123,7 @@ class Inspector(panels.Readable, ipywidgets.VBox):
         )
         self.boxes, self.runs, rows = {}, {}, []
         for name, method in METHODS.items():
-            why = "" if method.slow else bench.missing(name)
+            why = bench.missing(name)
             box = ipywidgets.Checkbox(
                 value=name in state.methods, description=TITLES[name], indent=False, disabled=bool(why),
                 tooltip=why or f"restore with {TITLES[name]}", layout={"width": "auto", "flex": "1 1 auto"},
@@ -133,6 +133,7 @@ class Inspector(panels.Readable, ipywidgets.VBox):
             row = [box]
             if method.slow:
                 self.runs[name] = _button("run", lambda name=name: self._run_slow(name), f"run {TITLES[name]}: slow")
+                self.runs[name].disabled = bool(why)
                 row.append(self.runs[name])
             rows.append(ipywidgets.HBox(row))
             if why:
@@ -244,15 +245,6 @@ class Inspector(panels.Readable, ipywidgets.VBox):
         if self._mirroring:
             return
         chosen = [name for name, box in self.boxes.items() if box.value]
-        for name in chosen:  # the weights of slow methods are looked for when they are wanted
-            if why := self.bench.missing(name):
-                self.boxes[name].disabled, self.boxes[name].tooltip = True, why
-                chosen.remove(name)
-                self._mirroring = True
-                self.boxes[name].value = False
-                self._mirroring = False
-                self._say(f"{TITLES[name]}: {why}")
-                return
         self._set(methods=tuple(chosen))
 
     def _choose_kind(self, change) -> None:
@@ -325,8 +317,8 @@ class Inspector(panels.Readable, ipywidgets.VBox):
 
         def end(result=None, error: Exception | None = None):
             self.job.layout.display = "none"
-            for button in self.runs.values():
-                button.disabled = False
+            for name, button in self.runs.items():
+                button.disabled = bool(self.bench.missing(name))
             if error is None:
                 done(result)
                 self._mirror()
@@ -350,8 +342,12 @@ class Inspector(panels.Readable, ipywidgets.VBox):
             return
         if not self.boxes[name].value:
             self.boxes[name].value = True
-        if name in self.state.methods:
-            self._start(TITLES[name], self.bench.run_slow(self.state, name), self.bench.keep)
+        try:
+            work = self.bench.run_slow(self.state, name)
+        except ValueError as error:
+            self._say(f"{TITLES[name]}: {error}")
+        else:
+            self._start(TITLES[name], work, self.bench.keep)
 
     def _score(self) -> None:
         source, name = self.state.source, self.bench.scored_method(self.state)

@@ -90,7 +90,7 @@ def _answer(bench: Workbench, state: State, name: str) -> Pane:
             return Pane(TITLES[name], GREY, "slow: press its button")
         return Pane(TITLES[name], answer.image, _note(bench.measures(state, name)))
     except ValueError as error:
-        return Pane(TITLES[name], GREY, f"absent: {error}")
+        return Pane(TITLES[name], GREY, bench.missing(name) or str(error))
 
 
 def stages(bench: Workbench, state: State) -> dict[str, Pane]:

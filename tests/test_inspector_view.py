@@ -293,15 +293,6 @@ def test_without_a_test_set_it_starts_with_another(bench):
     assert page.state.source == "photo" and "Choose a photograph" in page.message.value
 
 
-def test_a_checkpoint_that_vanishes(bench, monkeypatch, slow_method):
-    """A slow method's weights are looked for when it is wanted; the box goes grey then."""
-    bench._methods[slow_method] = inspector.CheckpointError("snail.safetensors: there is no such checkpoint")
-    page = Inspector(bench)
-    page.boxes[slow_method].value = True
-    assert page.boxes[slow_method].disabled and not page.boxes[slow_method].value
-    assert "snail.safetensors" in page.message.value and slow_method not in page.state.methods
-
-
 def test_own_folder(page, tmp_path):
     page.folder.value = str(tmp_path / "nowhere")
     assert "no such folder" in page.message.value
