@@ -30,7 +30,7 @@ probes    what a face's code knows, and the directions of age, yaw, ...
 jobs      long computations beside a live page
 views     what each view of the inspector shows, live and as a figure
 panes     linked zoom, wipe, gallery and photograph in the browser (with panes.js and panes.css)
-inspector_view  the inspector on the page
+inspector_page, inspector_view  the inspector: what is on its page, and what that does
 seeds     randomness, set in one place
 """
 

@@ -6,66 +6,31 @@ Everything runs between two messages of the page, one after the other. What take
 """
 
 import html
-import os
 from pathlib import Path
 
-import ipywidgets
 from matplotlib.figure import Figure
 
-from helpers import panels, views
+from helpers import views
 from helpers.checkpoints import CheckpointError
 from helpers.data import ImageError
 from helpers.figures import png
 from helpers.inspector import Workbench
+from helpers.inspector_page import ORDERS, InspectorPage, served
 from helpers.jobs import Worker
-from helpers.methods import METHODS, TITLES, Cancelled
-from helpers.metrics import HIGHER_IS_BETTER
-from helpers.panes import Panes, encode
+from helpers.methods import TITLES, Cancelled
+from helpers.panes import encode
 from helpers.probes import PROPERTIES
 from helpers.state import KINDS, SOURCES, State
 from helpers.views import NothingToShow
 
-ORDERS = {"as stored": ("", True)} | {
-    f"{metric}, {word} first": (metric, worst)
-    for metric in HIGHER_IS_BETTER
-    for word, worst in (("worst", True), ("best", False))
-}
 ON_A_PHOTOGRAPH = (
     "These networks learnt from <b>rendered</b> faces. On a photograph they paint what such a face might look like: "
     "often someone else's features, smooth skin, a smeared background. It is a guess, never evidence of how a person "
     "looks. Cut the square so that it holds a face from hair to chin."
 )
-# Voilà's cells are .jp-Cell in a <div> each: hide those after the inspector, and the text between title and inspector.
-ONLY_THE_INSPECTOR = """
-div:has(> .jp-Cell .inspector) ~ * {display: none}
-div:has(~ div .inspector) > .jp-Cell :is(p, ul) {display: none}
-"""
 
 
-def served() -> bool:
-    """Whether this kernel works for a page of Voilà, whose visitor is not the owner of the machine."""
-    return "VOILA_BASE_URL" in os.environ
-
-
-def _narrow(control: ipywidgets.Widget, live: bool = True) -> ipywidgets.Widget:
-    """A control of :mod:`helpers.panels` for the narrow column; ``live`` ones report while they move."""
-    control.layout.width, control.style.description_width = "99%", "104px"
-    if live and control.has_trait("continuous_update"):
-        control.continuous_update = True
-    return control
-
-
-def _button(text: str, action, tip: str = "", width: str = "auto") -> ipywidgets.Button:
-    button = ipywidgets.Button(description=text, tooltip=tip or text, layout={"width": width})
-    button.on_click(lambda _: action())
-    return button
-
-
-def _heading(text: str) -> ipywidgets.HTML:
-    return ipywidgets.HTML(f"<div class='heading'>{text}</div>")
-
-
-class Inspector(panels.Readable, ipywidgets.VBox):
+class Inspector(InspectorPage):
     """Look at what the methods do.
 
     Parameters
@@ -81,10 +46,8 @@ class Inspector(panels.Readable, ipywidgets.VBox):
         state = state or (State.load(self.remember) if self.remember else State())
         self.state = self._possible(state)
         self._mirroring = self._tried = False
-        super().__init__([ipywidgets.HBox([self._side(), self._main()], layout={"flex_flow": "row wrap"})])
-        self.add_class("inspector")
-        if served():  # the page is the inspector; what the chapter says below it is for readers of the notebook
-            self.children += (ipywidgets.HTML(f"<style>{ONLY_THE_INSPECTOR}</style>"),)
+        super().__init__(self.bench, self.state)
+        self._connect()
         self._mirror()
         self.refresh()
 
@@ -98,122 +61,30 @@ class Inspector(panels.Readable, ipywidgets.VBox):
         methods = tuple(name for name in state.methods if not self.bench.missing(name))
         return state.but(methods=methods, view=state.view if state.view in views.VIEWS else "stages")
 
-    # -- what is on the page -------------------------------------------------------------------------------------------
-
-    def _side(self) -> ipywidgets.VBox:
-        state, bench = self.state, self.bench
-        self.sources = {}
-        for source, title in SOURCES.items():
-            why = bench.why_not(source) if source in ("test", "val") or (source == "folder" and served()) else ""
-            button = ipywidgets.ToggleButton(description=title, disabled=bool(why), layout={"width": "auto"})
-            button.tooltip = why or f"look at {title}"
+    def _connect(self) -> None:
+        """Tie every control to what it does."""
+        values = {"angle": self.angle, "noise": self.noise, "quality": self.quality, "view": self.view} | self.extras
+        for name, control in values.items():
+            control.observe(lambda change, name=name: self._set(**{name: change.new}), names="value")
+        for source, button in self.sources.items():
             button.observe(lambda change, source=source: self._choose_source(source), names="value")
-            self.sources[source] = button
-        self.folder = ipywidgets.Text(placeholder="path of a folder", description="folder", continuous_update=False)
-        _narrow(self.folder, live=False).observe(self._open_folder, names="value")
-        self.photo = Panes(mode="crop")
-        self.photo.on_upload = self._upload
-        self.photo.observe(lambda change: self._moved("crop", tuple(change.new)), names="crop")
-        self.position = _narrow(panels.slider("picture", 0, 1, 0))
-        self.position.observe(self._pick_position, names="value")
-        self.order = _narrow(panels.choice("sort by", list(ORDERS)))
-        self.order.observe(self._sort, names="value")
-        self.steps = ipywidgets.HBox(
-            [_button("◂ previous", lambda: self.step(-1)), _button("next ▸", lambda: self.step(1))]
-        )
-        self.boxes, self.runs, rows = {}, {}, []
-        for name, method in METHODS.items():
-            why = bench.missing(name)
-            box = ipywidgets.Checkbox(
-                value=name in state.methods, description=TITLES[name], indent=False, disabled=bool(why),
-                tooltip=why or f"restore with {TITLES[name]}", layout={"width": "auto", "flex": "1 1 auto"},
-            )  # fmt: skip
+        for box in self.boxes.values():
             box.observe(self._choose_methods, names="value")
-            self.boxes[name] = box
-            row = [box]
-            if method.slow:
-                self.runs[name] = _button("run", lambda name=name: self._run_slow(name), f"run {TITLES[name]}: slow")
-                self.runs[name].disabled = bool(why)
-                row.append(self.runs[name])
-            rows.append(ipywidgets.HBox(row))
-            if why:
-                rows.append(ipywidgets.HTML(f"<div class='absent'>{html.escape(why)}</div>"))
-        self.kind = _narrow(panels.choice("kind", [(KINDS[k][0], k) for k in KINDS], state.kind))
-        self.strength = _narrow(panels.slider("strength", 0.5, 30.0, 6.0, 0.1))
-        self.angle = _narrow(panels.slider("angle, degrees", 0, 180, 0))
-        self.noise = _narrow(panels.slider("noise, levels", 0, 50, 0))
-        self.quality = _narrow(panels.slider("JPEG quality", 1, 100, 100))
-        self.canny = _narrow(ipywidgets.IntRangeSlider(value=(8, 24), min=0, max=300, description="low, high"))
-        self.kind.observe(self._choose_kind, names="value")
-        self.strength.observe(self._choose_strength, names="value")
-        for name in ("angle", "noise", "quality"):
-            getattr(self, name).observe(lambda change, name=name: self._moved(name, change.new), names="value")
         self.canny.observe(lambda change: self._set(low=change.new[0], high=change.new[1]), names="value")
-        absent = [f"{SOURCES[s]}: {b.tooltip}" for s, b in self.sources.items() if b.disabled]
-        if self.sources["folder"].disabled:
-            absent[-1] = "own folder: on a served page, the folder that COURSE_PHOTOS names when Voilà is started"
-        picture = [
-            _heading("Picture"), ipywidgets.HBox([*self.sources.values()], layout={"flex_flow": "row wrap"}),
-            *[ipywidgets.HTML(f"<div class='absent'>{html.escape(text)}</div>") for text in absent],
-            self.folder, self.photo, self.position, self.order, self.steps, _heading("Methods"), *rows,
-        ]  # fmt: skip
-        change = [_heading("Degradation"), self.kind, self.strength, self.angle, self.noise, self.quality]
-        change += [_heading("Edge map (Canny’s thresholds)"), self.canny]
-        side = ipywidgets.VBox([ipywidgets.VBox(picture), ipywidgets.VBox(change)])
-        side.add_class("side")
-        return side
-
-    def _main(self) -> ipywidgets.VBox:
-        self.view = ipywidgets.ToggleButtons(
-            options=[(title, name) for name, title in views.VIEWS.items()], style={"button_width": "auto"}
-        )
-        self.view.observe(lambda change: self._moved("view", change.new), names="value")
-        names = {"input": "blurred", "edges": "edge map"} | TITLES | {"truth": "ground truth"}
-        pairs = [(title, name) for name, title in names.items()]
-        self.left, self.right = panels.choice("left", pairs, "input"), panels.choice("right", pairs, "truth")
-        self.other = panels.slider("walk to face", 0, 399, 1)
-        self.walk = panels.slider("how far", 0.0, 1.0, 0.5, 0.05)
-        self.wanted = panels.choice("property", [(title, name) for name, (title, _) in PROPERTIES.items()], "age")
-        self.amount = panels.slider("move, st. dev.", -3.0, 3.0, 0.0, 0.1)
-        self.thumbs = panels.choice("show", [(title, name) for name, title in views.THUMBS.items()], "sharp")
-        self.measure = _button("Measure the set", self._score, "measure every picture of the set")
-        self.learn = _button("Learn the directions", self._learn, "fit the probes on training faces")
-        extras = {"left": self.left, "right": self.right, "other": self.other, "step": self.walk}
-        extras |= {"wanted": self.wanted, "amount": self.amount, "thumbs": self.thumbs}
-        for name, control in extras.items():
-            control.observe(lambda change, name=name: self._moved(name, change.new), names="value")
-            _narrow(control)
-            control.layout.width = "330px"
-        self.extras = {
-            "wipe": [self.left, self.right], "code": [self.other, self.walk, self.wanted, self.amount, self.learn],
-            "gallery": [self.thumbs], "among": [self.measure],
-        }  # fmt: skip
-        self.row = ipywidgets.HBox([], layout={"flex_flow": "row wrap"})
-        self.message, self.legend, self.table = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.legend.add_class("legend")
-        self.panes = Panes()
-        self.panes.on_step = self.step
+        self.photo.observe(lambda change: self._set(crop=tuple(change.new)), names="crop")
         self.panes.observe(self._pick, names="picked")
-        self.plot = ipywidgets.Image(format="png", layout={"display": "none", "max_width": "100%"})
-        self.bar = ipywidgets.IntProgress(description="", layout={"width": "260px"})
-        self.doing = ipywidgets.Label()
-        self.job = ipywidgets.HBox(
-            [self.doing, self.bar, _button("Cancel", self.worker.cancel)], layout={"display": "none"}
-        )
-        self.saves = ipywidgets.HBox(
-            [
-                _button("View as PNG", lambda: self.save("view"), "save what is shown"),
-                _button("Table as CSV", lambda: self.save("table"), "save the table of measures"),
-                _button("Result as PNG", lambda: self.save("result"), "save the restored picture alone"),
-                _button("Side by side as PNG", lambda: self.save("pair"), "save input and results in one picture"),
-            ],
-            layout={"flex_flow": "row wrap"},
-        )
-        main = ipywidgets.VBox(
-            [self.view, self.row, self.job, self.message, self.panes, self.plot, self.legend, self.table, self.saves]
-        )
-        main.add_class("main")
-        return main
+        for control, action in {
+            self.folder: self._open_folder, self.position: self._pick_position, self.order: self._sort,
+            self.kind: self._choose_kind, self.strength: self._choose_strength,
+        }.items():  # fmt: skip
+            control.observe(action, names="value")
+        clicks = {self.previous: lambda: self.step(-1), self.next: lambda: self.step(1)}
+        clicks |= {self.measure: self._score, self.learn: self._learn, self.cancel: self.worker.cancel}
+        clicks |= {button: lambda what=what: self.save(what) for what, button in self.saves.items()}
+        clicks |= {button: lambda name=name: self._run_slow(name) for name, button in self.runs.items()}
+        for button, action in clicks.items():
+            button.on_click(lambda _, action=action: action())
+        self.panes.on_step, self.photo.on_upload = self.step, self._upload
 
     # -- controls change the state -------------------------------------------------------------------------------------
 
@@ -226,13 +97,14 @@ class Inspector(panels.Readable, ipywidgets.VBox):
         except ValueError as error:
             self._say(str(error))
             return
-        if self.remember:
-            self.state.save(self.remember)
         self._mirror()
         self.refresh()
-
-    def _moved(self, name: str, value) -> None:
-        self._set(**{name: value})
+        if self.remember:
+            try:
+                self.state.save(self.remember)
+            except OSError as error:  # a folder that cannot be written: everything but the memory works
+                self._say(f"the settings cannot be kept: {error}")
+                self.remember = None
 
     def _choose_source(self, source: str) -> None:
         if not self._mirroring:  # pressing the pressed button keeps it pressed
@@ -350,6 +222,8 @@ class Inspector(panels.Readable, ipywidgets.VBox):
             self._start(TITLES[name], work, self.bench.keep)
 
     def _score(self) -> None:
+        if not self.bench.has_truth(self.state):
+            return
         source, name = self.state.source, self.bench.scored_method(self.state)
         self._start("Measuring the set", self.bench.score(source, name), self.bench.scores.update)
 
@@ -375,7 +249,7 @@ class Inspector(panels.Readable, ipywidgets.VBox):
                 order = self.bench.order(state)
                 self.position.max = len(order) - 1
                 self.position.value = order.index(min(state.index, len(order) - 1))
-                self.other.max = len(order) - 1
+                self.extras["other"].max = len(order) - 1
             self.order.value = next(k for k, v in ORDERS.items() if v == (state.sort_by, state.worst_first or not v[0]))
             for name, box in self.boxes.items():
                 box.value = name in state.methods
@@ -393,12 +267,11 @@ class Inspector(panels.Readable, ipywidgets.VBox):
             self.angle.value, self.noise.value, self.quality.value = int(state.angle), int(state.noise), state.quality
             self.canny.value = (state.low, state.high)
             self.view.value = state.view
-            self.other.value = min(state.other, self.other.max)
-            self.walk.value, self.wanted.value, self.amount.value = state.step, state.wanted, state.amount
-            self.thumbs.value = state.thumbs
-            self.left.value = state.left or "input"
-            self.right.value = state.right or (state.methods[0] if state.methods else "truth")
-            self.row.children = self.extras.get(state.view, [])
+            shown = {"left": state.left or "input", "right": state.right or (*state.methods, "truth")[0]}
+            shown["other"] = min(state.other, self.extras["other"].max)
+            for name, control in self.extras.items():
+                control.value = shown.get(name, getattr(state, name))
+            self.row.children = self.asked.get(state.view, [])
         finally:
             self._mirroring = False
 
@@ -497,6 +370,3 @@ class Inspector(panels.Readable, ipywidgets.VBox):
         if view == "code" and not self.bench.probes:
             self.bench.probes |= self.bench.learn_probes(state)(lambda step, steps: True)
         return views.draw(self.bench, state, view)
-
-    def __repr__(self) -> str:
-        return "Inspector - run the notebook, or open it with Voilà, to use it"

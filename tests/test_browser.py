@@ -231,9 +231,9 @@ def wipe(page: Page):
 
 
 def every_view(page: Page):
-    for title, sign in {"Error maps": "local SSIM", "Edge channel": "LEAKAGE", "Gallery": "ground truth"}.items():
+    for title, sign in {"Error maps": "local SSIM", "Edge channel": "LEAKAGE", "Gallery": "99"}.items():
         page.view(title)
-        page.page.locator(".inspector .main").get_by_text(sign).first.wait_for()
+        page.page.locator(".inspector .main .panes").get_by_text(sign).first.wait_for()
         page.shoot(title.lower().replace(" ", "_"))
     thumb = page.page.locator(".thumb").nth(4)
     thumb.click()
