@@ -144,6 +144,7 @@ function render({ model, el }) {
         });
         return apply();
       }
+      if (!panes.length) return root.replaceChildren();
       const figures = panes.map((pane) => {
         const frame = element("div", { class: "frame", tabindex: 0 }, frameFor(pane));
         zooms(frame);

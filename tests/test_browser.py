@@ -278,7 +278,7 @@ def photograph(page: Page, place: Path):
     page.shoot("refused")
     chooser.set_input_files(place / "me.jpg")
     page.page.wait_for_selector(".panes .square")
-    page.page.get_by_text("the five measures are absent").wait_for()
+    page.page.locator(".inspector").get_by_text("the five measures are absent").wait_for()
     restored = page.pixels(2)
     page.press(page.page.locator(".square"), "ArrowUp", 6)
     page.becomes_other(2, restored)
@@ -305,7 +305,12 @@ def photograph(page: Page, place: Path):
 def test_voila_page_shows_no_code(voila):
     """Title and inspector, nothing of the chapter's code, and nothing below."""
     voila.shoot("start")
-    assert voila.page.locator(".jp-InputArea:visible, .jp-CodeMirrorEditor:visible, .highlight:visible").count() == 0
+    assert (
+        voila.page.locator(
+            ".jp-CodeCell .jp-InputArea:visible, .jp-CodeMirrorEditor:visible, .highlight:visible"
+        ).count()
+        == 0
+    )
     text = voila.page.locator("body").inner_text()
     assert "12 · The inspector" in text and "import " not in text and "Recap" not in text
 
