@@ -248,6 +248,7 @@ function render({ model, el }) {
       const box = element("div", { class: "square", tabindex: 0, role: "group", "aria-label": name }, corner);
       const stage = element("div", { class: "stage" }, canvas, box);
       const [width, height] = size;
+      stage.style.maxWidth = `${Math.min(300, (300 * width) / height)}px`; // a tall photograph must not hide the controls
       let [left, top, side] = model.get("crop");
       let told = 0;
       const place = (l, t, s, last) => {

@@ -75,6 +75,6 @@ def fit_probes(
         offset = float(y.mean() - mean @ weights)
         truth = unseen_table[name].to_numpy(float)
         wrong = truth - (unseen_codes @ weights + offset)
-        accuracy = float(1 - np.mean(wrong**2) / truth.var())
+        accuracy = float(1 - np.mean(wrong**2) / max(truth.var(), 1e-12))  # few faces may all be alike in something
         probes[name] = Probe(name, weights, offset, direction / (direction @ weights), accuracy, float(y.std()))
     return probes
