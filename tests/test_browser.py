@@ -175,6 +175,10 @@ def lab(browser, screenshots, place):
         page.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=PATIENCE)
         page.page.get_by_role("menuitem", name="Run", exact=True).click()
         page.page.get_by_text("Run All Cells", exact=True).click()
+        page.page.get_by_role("button", name="No", exact=True).click()  # no news, please
+        # Cells far from the screen are taken out of the page, and running all ends at the last one.
+        page.page.wait_for_selector(".inspector .main canvas.zooms", timeout=PATIENCE, state="attached")
+        page.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         page.page.wait_for_selector(".inspector .main canvas.zooms", timeout=PATIENCE)
         yield page
         page.context.close()
@@ -348,7 +352,7 @@ def test_voila_on_half_a_screen(voila, screenshots):
 
 
 def test_lab_controls(lab):
-    lab.page.locator(".inspector").scroll_into_view_if_needed()
+    lab.page.locator(".inspector .side").scroll_into_view_if_needed()
     lab.shoot("start")
     move_a_slider(lab)
     zoom(lab)
