@@ -261,14 +261,18 @@ def draw(bench: Workbench, state: State, view: str, line: float = 0.5) -> Figure
         picture[:, split:] = _rgb(right.image)[:, split:]
         picture[:, max(0, split - 1) : split + 1] = 255
         panes = [left, Pane(f"{left.title} | {right.title}", picture, "wiped"), right]
-    columns = min(len(panes), 3 if len(panes) in (5, 6) else 4)
+    return _grid(panes, 3 if len(panes) in (5, 6) else 4, VIEWS[view])
+
+
+def _grid(panes: list[Pane], most: int, title: str) -> Figure:
+    columns = min(len(panes), most)
     rows = -(-len(panes) // columns)
-    figure, axes = figures.new(rows, columns, (2.4 * columns, 2.75 * rows + 0.3), VIEWS[view], squeeze=False)
+    figure, axes = figures.new(rows, columns, (2.4 * columns, 2.85 * rows + 0.3), title, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, pane in zip(axes.flat, panes, strict=False):
         axis.axis("on")
-        figures.draw_image(axis, _rgb(pane.image), fill(pane.title, 34))
+        figures.draw_image(axis, _rgb(pane.image), fill(pane.title, 30))
         axis.set_xlabel(fill(pane.note, 36), fontsize=8)
     return figure
 
@@ -279,11 +283,9 @@ def _rgb(image: np.ndarray) -> np.ndarray:
 
 def side_by_side(bench: Workbench, state: State) -> Figure:
     """Input and answers in one row, for the person who brought the photograph."""
-    panes = {name: pane for name, pane in stages(bench, state).items() if name != "edges"}
-    captions = {"": [fill(pane.note, 32) for pane in panes.values()]}
-    return figures.show_rows(
-        {"": [p.image for p in panes.values()]}, columns=[p.title for p in panes.values()], captions=captions, scale=2.4
-    )
+    shown = stages(bench, state)
+    panes = [pane for name, pane in shown.items() if name != "edges" and pane.image is not GREY]
+    return _grid(panes, len(panes), "")
 
 
 def table_html(table: pd.DataFrame, why_no_lpips: str = "", truth: bool = True) -> str:
