@@ -45,7 +45,9 @@ def server(*arguments: str, cwd: Path):
         port = probe.getsockname()[1]
     log = (cwd / "server.log").open("w")
     command = [sys.executable, "-m", *(a.format(port=port) for a in arguments)]
-    process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, start_new_session=True)
+    # JupyterLab's settings and layout are its own, not those of whoever runs the tests.
+    own = {f"JUPYTERLAB_{what}_DIR": str(cwd / what.lower()) for what in ("SETTINGS", "WORKSPACES")}
+    process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, start_new_session=True, env=os.environ | own)
     try:
         deadline = time.monotonic() + PATIENCE / 1000
         while True:
@@ -172,10 +174,9 @@ def lab(browser, screenshots, place):
     with server(*arguments, cwd=place) as address:
         page = Page(browser, WIDE, screenshots, "lab")
         page.page.goto(f"{address}/doc/tree/12_inspector.ipynb?reset", timeout=PATIENCE)
-        page.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=PATIENCE)
+        page.page.get_by_text("(ipykernel) | Idle").wait_for()  # what is run before the kernel is there is not run
         page.page.get_by_role("menuitem", name="Run", exact=True).click()
         page.page.get_by_text("Run All Cells", exact=True).click()
-        page.page.get_by_role("button", name="No", exact=True).click()  # no news, please
         # Cells far from the screen are taken out of the page, and running all ends at the last one.
         page.page.wait_for_selector(".inspector .main canvas.zooms", timeout=PATIENCE, state="attached")
         page.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
@@ -272,6 +273,18 @@ def long_computation(page: Page):
     assert not cancel.is_visible()
 
 
+def slow_method(page: Page):
+    """The first method with a button of its own starts, shows its bar, and is cancelled."""
+    page.page.get_by_role("button", name="run", exact=True).first.click()
+    cancel = page.page.get_by_role("button", name="Cancel")
+    cancel.wait_for()
+    page.page.get_by_text("slow: press its button").first.wait_for()
+    page.shoot("slow_method")
+    cancel.click()
+    page.page.get_by_text("cancelled").wait_for()
+    assert not cancel.is_visible()
+
+
 def photograph(page: Page, place: Path):
     """A file that is none is refused on the screen; a photograph is restored and its result saved."""
     page.page.get_by_role("button", name="your photo").click()
@@ -326,6 +339,7 @@ def test_voila_controls(voila):
     every_view(voila)
     switch_a_method(voila)
     long_computation(voila)
+    slow_method(voila)
 
 
 def test_voila_photograph(voila, place):
