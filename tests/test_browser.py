@@ -177,10 +177,14 @@ def lab(browser, screenshots, place):
         page.page.get_by_text("(ipykernel) | Idle").wait_for()  # what is run before the kernel is there is not run
         page.page.get_by_role("menuitem", name="Run", exact=True).click()
         page.page.get_by_text("Run All Cells", exact=True).click()
-        # Cells far from the screen are taken out of the page, and running all ends at the last one.
-        page.page.wait_for_selector(".inspector .main canvas.zooms", timeout=PATIENCE, state="attached")
-        page.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
-        page.page.wait_for_selector(".inspector .main canvas.zooms", timeout=PATIENCE)
+        # Running all ends at the last cell, and cells far from the screen leave the page: up, until it is there.
+        page.page.wait_for_function(
+            """() => {
+                document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
+                return document.querySelector(".inspector .main canvas.zooms")?.offsetParent;
+            }""",
+            polling=500,
+        )
         yield page
         page.context.close()
 
