@@ -23,6 +23,14 @@ realism   how far a set of pictures is from looking like sharp faces
 comparison  all methods in one table; ``python -m helpers.comparison``
 figures   pictures and diagrams of the notebooks
 panels    sliders that redraw a picture
+methods   every restoration method behind one call
+state     what the inspector's controls stand at
+inspector what follows from that: pictures, restorations, measures, remembered
+probes    what a face's code knows, and the directions of age, yaw, ...
+jobs      long computations beside a live page
+views     what each view of the inspector shows, live and as a figure
+panes     linked zoom, wipe, gallery and photograph in the browser (with panes.js and panes.css)
+inspector_page, inspector_view  the inspector: what is on its page, and what that does
 seeds     randomness, set in one place
 """
 

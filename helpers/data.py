@@ -86,7 +86,9 @@ def denormalise(tensor: torch.Tensor) -> np.ndarray:
 # One picture
 
 
-def read_image(source: str | Path | bytes, size: int | None = SIZE, crop: int | None = None) -> np.ndarray:
+def read_image(
+    source: str | Path | bytes, size: int | None = SIZE, crop: int | None = None, longest: int | None = None
+) -> np.ndarray:
     """Read one picture as 8-bit RGB.
 
     Grey becomes RGB, transparency is laid on white, 16 bits become 8, CMYK becomes RGB, the EXIF rotation is applied.
@@ -96,10 +98,11 @@ def read_image(source: str | Path | bytes, size: int | None = SIZE, crop: int | 
     source : path, or the bytes of a file
     size : side of the square to return; the largest centred square is cut out and resized. None keeps the picture.
     crop : side in pixels of the centred square to cut out before resizing (CelebA: 178). None: the largest one.
+    longest : where no square is cut (``size=None``), a larger picture is shrunk to so many pixels on its longer side
 
     Returns
     -------
-    uint8 array, size×size×3
+    uint8 array, size×size×3, or H×W×3 where ``size`` is None
 
     Raises
     ------
@@ -120,8 +123,9 @@ def read_image(source: str | Path | bytes, size: int | None = SIZE, crop: int | 
                 )
             if getattr(picture, "is_animated", False) and picture.format in ("GIF", "PNG", "WEBP"):
                 raise ImageError(f"{name}: is an animation; save one frame of it as a picture first")
-            if size is not None and crop is None and picture.format == "JPEG":
-                picture.draft("RGB", (4 * size, 4 * size))  # decodes a huge JPEG at a fraction of its size
+            enough = 4 * size if size is not None and crop is None else longest if size is None else None
+            if enough and picture.format == "JPEG":
+                picture.draft("RGB", (enough, enough))  # decodes a huge JPEG at a fraction of its size
             picture = ImageOps.exif_transpose(picture)
             image = _to_rgb8(picture)
     except ImageError:
@@ -133,7 +137,12 @@ def read_image(source: str | Path | bytes, size: int | None = SIZE, crop: int | 
     except Exception as error:
         raise ImageError(f"{name}: cannot be read as a picture ({type(error).__name__}: {error})") from None
     if size is None:
-        return image
+        side = max(image.shape[:2])
+        shrink = (longest or side) / side
+        if shrink >= 1:
+            return image
+        height, width = (max(1, round(n * shrink)) for n in image.shape[:2])
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return square(image, size, crop, name)
 
 

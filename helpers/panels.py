@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from helpers.figures import png
 
 
-class Panel(ipywidgets.VBox):
+class Readable:
+    """Mixed into a widget: where it cannot be shown, its ``repr`` stands in its place."""
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        (bundle[0] if isinstance(bundle, tuple) else bundle)["text/plain"] = repr(self)
+        return bundle
+
+
+class Panel(Readable, ipywidgets.VBox):
     """Controls above, a picture below that is drawn anew when one of them moves.
 
     Parameters
@@ -45,11 +54,6 @@ class Panel(ipywidgets.VBox):
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
         return f"Panel({settings}) - run the notebook to move it"
-
-    def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        (bundle[0] if isinstance(bundle, tuple) else bundle)["text/plain"] = repr(self)
-        return bundle
 
 
 def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> ipywidgets.Widget:

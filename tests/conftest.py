@@ -6,6 +6,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -80,6 +81,46 @@ def official_keys(real_faces) -> Path:
     if not path.is_dir():
         pytest.skip("the authors' key lists do not lie beside COURSE_REAL_FACES")
     return path
+
+
+@pytest.fixture
+def slow_method(monkeypatch) -> str:
+    """A method that takes two hundred steps to turn a picture into its negative; its name."""
+    from helpers import methods
+
+    class Slow(methods.Method):
+        name, title, slow = "snail", "the snail", True
+
+        def __init__(self, device=None):
+            pass
+
+        def restore(self, blurred, params=None, on_step=None):
+            for step in range(200):
+                time.sleep(0.005)
+                if not on_step(step + 1, 200):
+                    raise methods.Cancelled("cancelled")
+            return 255 - blurred
+
+    monkeypatch.setitem(methods.METHODS, "snail", Slow)
+    monkeypatch.setitem(methods.TITLES, "snail", Slow.title)
+    return "snail"
+
+
+@pytest.fixture
+def absent_method(monkeypatch) -> str:
+    """A method whose weights are not there; its name."""
+    from helpers import methods
+    from helpers.checkpoints import CheckpointError
+
+    class Absent(methods.Method):
+        name, title = "ghost", "the ghost"
+
+        def __init__(self, device=None):
+            raise CheckpointError("ghost.safetensors: there is no such checkpoint")
+
+    monkeypatch.setitem(methods.METHODS, "ghost", Absent)
+    monkeypatch.setitem(methods.TITLES, "ghost", Absent.title)
+    return "ghost"
 
 
 @pytest.fixture

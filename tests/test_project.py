@@ -140,7 +140,12 @@ def imported(path: Path) -> set[str]:
 
 
 PACKAGE = {"cv2": "opencv-python", "PIL": "pillow", "skimage": "scikit-image", "pytorch_msssim": "pytorch-msssim"}
-PACKAGE |= {"yaml": "pyyaml", "IPython": "jupyterlab", "scipy": "scikit-image"}  # the two bring the two
+PACKAGE |= {
+    "yaml": "pyyaml",
+    "IPython": "jupyterlab",
+    "scipy": "scikit-image",
+    "traitlets": "ipywidgets",
+}  # brought along
 
 
 @pytest.mark.parametrize("folder", ["helpers", "data", "tests"])
