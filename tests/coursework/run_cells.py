@@ -9,14 +9,23 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
+
+
+SECONDS = 30  # of processor time for a cell; an answer may loop for ever
+
+
+def out_of_time(*_):
+    raise TimeoutError(f"more than {SECONDS} s")
 
 
 def run(cells: list[dict], namespace: dict, results: dict) -> None:
     """Run cells; for each one with a name, "" or what it raised."""
     for cell in cells:
         error = ""
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             exec(compile(cell["source"], cell["name"] or "cell", "exec"), namespace)
         except Exception as raised:
@@ -42,6 +51,7 @@ def forked(cells: list[dict], namespace: dict, results: dict) -> dict:
 
 
 def main() -> None:
+    signal.signal(signal.SIGPROF, out_of_time)
     job = json.load(sys.stdin)
     cells, out = job["cells"], []
     namespace, results = {"__name__": "__main__"}, {}
