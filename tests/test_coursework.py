@@ -1,7 +1,7 @@
 """The assignments: what students get, what right and wrong answers score, and that nothing they hand in does harm.
 
-Most answers are run quickly, cell by cell (``coursework/run_cells.py``); nbgrader itself grades the reference, the untouched
-release, a mixed submission and a batch of broken and hostile ones.
+Most answers are run quickly, cell by cell (``coursework/run_cells.py``); nbgrader itself grades the reference, the
+untouched release, a mixed submission and a batch of broken and hostile ones.
 """
 
 import csv
@@ -21,8 +21,8 @@ from tests.conftest import ROOT
 from tests.coursework import answers
 
 sys.path.insert(0, str(answers.COURSEWORK))
-import course as commands  # noqa: E402
-import submissions  # noqa: E402
+import course as commands
+import submissions
 
 ASSIGNMENTS = answers.ASSIGNMENTS
 LAST = ASSIGNMENTS[-1]  # the cheapest to run: it needs neither faces nor OpenCV
@@ -89,7 +89,7 @@ def test_form(stem):
 
 @each_assignment
 def test_every_test_speaks(stem):
-    """A comment first (a bare string would be taken for a partial grade), an assertion before and within the hidden part."""
+    """A comment first (a bare string would be taken for a grade), assertions before and within the hidden part."""
     for name in answers.job_tests(stem):
         source = answers.graded(stem)[name].source
         visible, begin, hidden = source.partition("### BEGIN HIDDEN TESTS")

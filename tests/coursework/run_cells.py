@@ -13,8 +13,7 @@ import signal
 import sys
 import tempfile
 
-
-SECONDS = 30  # of processor time for a cell; an answer may loop for ever
+SECONDS = 10  # of processor time for a cell; an answer may loop for ever
 
 
 def out_of_time(*_):
