@@ -237,7 +237,7 @@ BREAKS = {
     "a solution deleted": lambda n: n.cells.remove(cell_of(n, "choice")) or n,
     "the first graded cell deleted": lambda n: n.cells.remove(cell_of(n, "costs")) or n,
     "all graded cells deleted": lambda n: n.update(cells=[c for c in n.cells if not submissions.grade_id(c)]) or n,
-    "a solution doubled": lambda n: n.cells.insert(5, deepcopy(cell_of(n, "costs"))) or n,
+    "a solution doubled": lambda n: n.cells.insert(4, deepcopy(cell_of(n, "costs"))) or n,
     "a test changed": lambda n: cell_of(n, "costs_test").update(source="pass") or n,
     "a test made text": lambda n: cell_of(n, "costs_test").update(cell_type="markdown") or n,
     "points changed": lambda n: cell_of(n, "costs_test").metadata.nbgrader.update(points=100) or n,

@@ -146,6 +146,7 @@ def grade(course: Path, assignment: str, students: list[str] | None = None) -> d
     CourseError
         if a submission has changed a file that is none of its own; the batch ends there
     """
+    _released(course, assignment)
     remarks = look_through(course, assignment)
     guarded = fingerprint(course)
     for folder in sorted((course / "submitted").glob(f"*/{assignment}")):
@@ -209,7 +210,7 @@ def end_children() -> None:
 
 def fingerprint(course: Path) -> dict[str, str]:
     """What grading must not change, hashed: the helpers, the coursework, the data, sources, releases, submissions."""
-    files = [ROOT / "pyproject.toml", course / "nbgrader_config.py"]
+    files = [p for p in (ROOT / "pyproject.toml", course / "nbgrader_config.py") if p.exists()]
     for folder in (ROOT / "helpers", HERE, course / "source", course / "release", course / "submitted"):
         files += [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"]
     prints = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

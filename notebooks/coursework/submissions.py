@@ -83,8 +83,8 @@ def choose(folder: Path, released, name: str) -> tuple[Path, object, list[str]]:
 def repair(notebook, released) -> tuple[object, list[str]]:
     """The submission with every graded cell of the release exactly once, and what had to be done for it.
 
-    Cells are known by nbgrader's name. Where that is lost, a test is known by its text, a solution by what it defines,
-    a written answer by the question above it. The student's own cells stay where they are.
+    Cells are known by nbgrader's name. Where that is lost, a test is known by its text, a solution by what it defines
+    or, like a written answer, by the question above it. The student's own cells stay where they are.
     """
     notebook, notes = deepcopy(notebook), []
     cells, place = notebook.cells, {}
@@ -109,7 +109,8 @@ def repair(notebook, released) -> tuple[object, list[str]]:
             cells[i].source = original.source
         if cells[i].cell_type != original.cell_type:
             notes.append(f"{name} was turned into a {cells[i].cell_type} cell and back")
-            cells[i] = deepcopy(original) | {"source": cells[i].source}
+            answer, cells[i] = cells[i].source, deepcopy(original)
+            cells[i].source = answer
         cells[i].metadata.update(deepcopy(original.metadata))
     if list(place.values()) != sorted(place.values()):
         notes.append("graded cells stand in another order than released")
@@ -135,11 +136,12 @@ def _match(name: str, released, cells, wanted) -> int | None:
     same = [i for i in free if cells[i].source.strip() == original.source.strip()]
     if not is_solution(original):
         return same[0] if same else None
-    if original.cell_type == "code":
-        wants = names(original.source)
-        alike = [i for i in free if cells[i].cell_type == "code" and wants and wants <= names(cells[i].source)]
+    free = [i for i in free if cells[i].cell_type == original.cell_type]
+    wants = names(original.source) if original.cell_type == "code" else set()
+    if wants:
+        alike = [i for i in free if wants <= names(cells[i].source)]
     else:
-        alike = [i for i in free if i and cells[i - 1].source.strip() == above and cells[i].cell_type == "markdown"]
+        alike = [i for i in free if i and cells[i - 1].source.strip() == above]
     return (alike or same or [None])[-1]
 
 
