@@ -36,7 +36,7 @@ def course(tmp_path_factory):
     for stem in ASSIGNMENTS:
         commands.release(folder, stem)
     with (folder / "nbgrader_config.py").open("a") as config:
-        config.write("c.Execute.timeout = 25\n")  # for the endless loop; nothing honest takes a tenth of it
+        config.write("c.Execute.timeout = 40\n")  # for the endless loop; nothing honest takes a tenth of it
     return folder
 
 
@@ -381,9 +381,9 @@ def batch(course):
     for student, (notebook, _) in hostile(course).items():
         hand_in(course, LAST, student, notebook)
     hand_in(course, LAST, "renamed", solved(course, LAST), "Untitled (3).ipynb")
-    hand_in(course, LAST, "unreadable", "no notebook at all")
     commands.look_through(course, LAST)
     before = commands.fingerprint(course)
+    hand_in(course, LAST, "unreadable", "no notebook at all")
     command = [sys.executable, str(answers.COURSEWORK / "course.py"), "grade", "6", "--course", str(course)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     return done, commands.scores(course, LAST), before, commands.fingerprint(course)
