@@ -154,7 +154,7 @@ def test_every_import_is_declared(folder, pyproject):
     project = pyproject["project"]
     declared = project["dependencies"] + (project["optional-dependencies"]["test"] if folder == "tests" else [])
     declared = {re.match(r"[\w-]+", d)[0].lower() for d in declared}
-    own = {"helpers", "tests", "renderer"}
+    own = {"helpers", "tests", "renderer", *(p.stem for p in (ROOT / "notebooks" / "coursework").glob("*.py"))}
     used = set().union(*(imported(p) for p in (ROOT / folder).rglob("*.py"))) - set(sys.stdlib_module_names) - own
     assert {name for name in used if PACKAGE.get(name, name).lower() not in declared} == set()
 
