@@ -340,7 +340,7 @@ class Inspector(InspectorPage):
         try:
             if what == "view":
                 self.panes.download(
-                    f"{name}_{state.view}.png", png(views.draw(self.bench, state, state.view, self.panes.wipe))
+                    f"{name}_{state.view}.png", png(views.draw_view(self.bench, state, state.view, self.panes.wipe))
                 )
             elif what == "table":
                 content = self.bench.table(state).to_csv(index_label="method").encode()
@@ -369,4 +369,4 @@ class Inspector(InspectorPage):
             self.bench.scores |= self.bench.score(state.source, name)(lambda step, steps: True)
         if view == "code" and not self.bench.probes:
             self.bench.probes |= self.bench.learn_probes(state)(lambda step, steps: True)
-        return views.draw(self.bench, state, view)
+        return views.draw_view(self.bench, state, view)

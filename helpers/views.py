@@ -244,7 +244,7 @@ def among(bench: Workbench, state: State) -> Figure:
 # Figures and tables
 
 
-def draw(bench: Workbench, state: State, view: str, line: float = 0.5) -> Figure:
+def draw_view(bench: Workbench, state: State, view: str, line: float = 0.5) -> Figure:
     """A view as a figure; ``line`` is the wipe's place. Raises what :func:`panes_of` and :func:`among` raise."""
     if view == "among":
         return among(bench, state)

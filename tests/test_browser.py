@@ -33,6 +33,7 @@ from playwright.sync_api import expect, sync_playwright  # noqa: E402
 # Milliseconds; a broken page would never be ready, a busy machine may be very slow.
 PATIENCE = 1000 * int(os.environ.get("COURSE_PATIENCE", "240"))
 WIDE, HALF = {"width": 1280, "height": 800}, {"width": 640, "height": 800}
+NBGRADERS = ("@jupyter-notebook/lab-extension", "@jupyter/nbgrader")
 # What Voilà's own template fetches for the icons of its buttons; nothing of the course comes from elsewhere.
 ICONS = re.compile(r"^https://cdn\.jsdelivr\.net/npm/@fortawesome/")
 
@@ -160,6 +161,8 @@ def open_voila(browser, screenshots, address, size, name) -> Page:
 @pytest.fixture(scope="module")
 def voila(browser, screenshots, place):
     arguments = ["voila", "12_inspector.ipynb", "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1"]
+    # nbgrader, where it is installed, brings two extensions of JupyterLab that Voilà's page cannot load.
+    arguments += [f"--VoilaConfiguration.extension_denylist={name}" for name in NBGRADERS]
     with server(*arguments, cwd=place) as address:
         page = open_voila(browser, screenshots, address, WIDE, "voila")
         yield page

@@ -49,7 +49,7 @@ def test_likeness_map(faces):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_is_a_figure(bench, view):
-    figure = views.draw(bench, State(), view)
+    figure = views.draw_view(bench, State(), view)
     assert isinstance(figure, Figure) and png(figure)[:4] == b"\x89PNG" and views.HELP[view]
 
 
@@ -104,7 +104,7 @@ def test_code(bench):
 @pytest.mark.parametrize("view", ["maps", "among"])
 def test_a_photograph_has_no_errors(bench, view):
     with pytest.raises(NothingToShow, match="no ground truth"):
-        views.draw(bench, State("photo", kind="none"), view)
+        views.draw_view(bench, State("photo", kind="none"), view)
 
 
 def test_among_wants_the_set_measured(bench):
