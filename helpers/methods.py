@@ -129,7 +129,7 @@ class Flow(Method):
         return self.model.restore(images, self.steps, SIGMA_S, noise)
 
     def restore(self, blurred, params=None, on_step=None):
-        return _by_parts(lambda part, noise: self._restore(part, noise), blurred, self.device, blurred.shape[1:])
+        return _by_parts(self._restore, blurred, self.device, (3, *blurred.shape[1:3]))
 
 
 class PosteriorMean(Flow):
@@ -231,8 +231,7 @@ def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape, 
     for start in range(0, len(blurred), size):
         part = _to_tensor(blurred[start : start + size], device)
         generators = [torch.Generator().manual_seed(SEED + start + i) for i in range(len(part))]
-        shape = (noise_shape[-1], *noise_shape[:-1]) if len(noise_shape) == 3 else noise_shape
-        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+        noise = torch.stack([torch.randn(noise_shape, generator=g) for g in generators]).to(device)
         out.append(_to_bytes(function(part, noise)))
     return np.concatenate(out)
 
