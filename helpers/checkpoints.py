@@ -63,19 +63,25 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> dict:
         raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({error})") from None
     own = model.state_dict()
     state |= {name: state[first] for name, first in _twins(own).items() if first in state and name not in state}
+    wrong = differences(own, state)
+    if wrong:
+        listed = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise CheckpointError(f"{path}: belongs to another network than {type(model).__name__} ({listed})")
+    if any(not torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+        raise CheckpointError(f"{path}: holds NaN or infinite weights")
+    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+    return read_about(path)
+
+
+def differences(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> list[str]:
+    """Names and shapes that keep ``state`` from filling a network of the state dict ``own``, sorted; [] if it fits."""
     wrong = [f"missing {k}" for k in own.keys() - state.keys()] + [f"unknown {k}" for k in state.keys() - own.keys()]
     wrong += [
         f"{k}: {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
         for k in own.keys() & state.keys()
         if own[k].shape != state[k].shape
     ]
-    if wrong:
-        listed = "; ".join(sorted(wrong)[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise CheckpointError(f"{path}: belongs to another network than {type(model).__name__} ({listed})")
-    if any(not torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
-        raise CheckpointError(f"{path}: holds NaN or infinite weights")
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
-    return read_about(path)
+    return sorted(wrong)
 
 
 def read_about(path: str | Path) -> dict:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from helpers.checkpoints import CheckpointError, save_checkpoint
+from helpers.checkpoints import CheckpointError, differences, save_checkpoint
 from helpers.diffir import DiffIRS1, DiffIRS2
 from helpers.stylegan import Generator
 
@@ -164,12 +164,9 @@ def read_diffir(path: str | Path, model: DiffIRS1 | DiffIRS2) -> None:
 
 
 def _fill(model: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
-    own = model.state_dict()
-    wrong = [f"missing {k}" for k in own.keys() - state.keys()] + [f"unknown {k}" for k in state.keys() - own.keys()]
-    wrong += [f"{k}: {tuple(state[k].shape)} instead of {tuple(v.shape)}" for k, v in own.items()
-              if k in state and state[k].shape != v.shape]  # fmt: skip
+    wrong = differences(model.state_dict(), state)
     if wrong:
-        raise CheckpointError(f"the weights do not fit {what} ({'; '.join(sorted(wrong)[:4])}; {len(wrong)} in all)")
+        raise CheckpointError(f"the weights do not fit {what} ({'; '.join(wrong[:4])}; {len(wrong)} in all)")
     model.load_state_dict(state)
 
 
