@@ -73,18 +73,18 @@ class DeblurEncoder(nn.Module):
     layer (512 to ``latent_dim`` instead of to 1000 classes). Any H and W divisible by 32.
     """
 
-    def __init__(self, latent_dim: int = 512, in_channels: int = 4):
+    def __init__(self, latent_dim: int = 512, in_channels: int = 4, width: int = 64):
         super().__init__()
-        self.in_channels = in_channels
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.in_channels, w = in_channels, width
+        self.conv1 = nn.Conv2d(in_channels, w, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(w)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = nn.Sequential(ResidualBlock(64, 64), ResidualBlock(64, 64))
-        self.layer2 = nn.Sequential(ResidualBlock(64, 128, stride=2), ResidualBlock(128, 128))
-        self.layer3 = nn.Sequential(ResidualBlock(128, 256, stride=2), ResidualBlock(256, 256))
-        self.layer4 = nn.Sequential(ResidualBlock(256, 512, stride=2), ResidualBlock(512, 512))
+        self.layer1 = nn.Sequential(ResidualBlock(w, w), ResidualBlock(w, w))
+        self.layer2 = nn.Sequential(ResidualBlock(w, 2 * w, stride=2), ResidualBlock(2 * w, 2 * w))
+        self.layer3 = nn.Sequential(ResidualBlock(2 * w, 4 * w, stride=2), ResidualBlock(4 * w, 4 * w))
+        self.layer4 = nn.Sequential(ResidualBlock(4 * w, 8 * w, stride=2), ResidualBlock(8 * w, 8 * w))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512, latent_dim)
+        self.fc = nn.Linear(8 * w, latent_dim)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # He et al.: keeps the variance through ReLU layers
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -100,13 +100,13 @@ class DeblurEncoder(nn.Module):
 # Generator, section 2.3.2
 
 
-def generator_channels(image_size: int = 128) -> list[int]:
+def generator_channels(image_size: int = 128, width: int = 64) -> list[int]:
     """Feature maps from 4×4 to the picture.
 
     The thesis lists 512 -> 256 -> 128 -> 64 -> 3: four steps, enough for 64×64. From 4×4 to 128×128 takes five, so
     one step 512 -> 512 is put in front and the listed four stay as they are.
     """
-    return [512] * (doublings(image_size) - 4) + [256, 128, 64, 3]
+    return [8 * width] * (doublings(image_size) - 4) + [4 * width, 2 * width, width, 3]
 
 
 class Generator(nn.Module):
@@ -116,13 +116,13 @@ class Generator(nn.Module):
     followed by batch normalisation and ReLU; tanh instead of both after the last.
     """
 
-    def __init__(self, latent_dim: int = 512, image_size: int = 128):
+    def __init__(self, latent_dim: int = 512, image_size: int = 128, width: int = 64):
         super().__init__()
-        self.latent_dim = latent_dim
-        channels = generator_channels(image_size)
-        self.fc = nn.Linear(latent_dim, 512 * 4 * 4)
+        self.latent_dim, self.width = latent_dim, width
+        channels = generator_channels(image_size, width)
+        self.fc = nn.Linear(latent_dim, 8 * width * 4 * 4)
         layers: list[nn.Module] = []
-        for c_in, c_out in zip([512, *channels], channels, strict=False):
+        for c_in, c_out in zip([8 * width, *channels], channels, strict=False):
             last = c_out == 3
             # Batch norm subtracts any constant, so a bias before it would do nothing.
             layers.append(nn.ConvTranspose2d(c_in, c_out, 4, stride=2, padding=1, bias=last))
@@ -134,7 +134,7 @@ class Generator(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         _expect(z, (None, self.latent_dim), "Generator")
-        return self.up(self.fc(z).view(-1, 512, 4, 4))
+        return self.up(self.fc(z).view(-1, 8 * self.width, 4, 4))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -149,15 +149,15 @@ class LatentEncoder(nn.Module):
     one width must occur twice: 512.
     """
 
-    def __init__(self, latent_dim: int = 512, image_size: int = 128):
+    def __init__(self, latent_dim: int = 512, image_size: int = 128, width: int = 64):
         super().__init__()
         self.image_size = image_size
-        channels = [3, 64, 128, 256] + [512] * (doublings(image_size) - 3)
+        channels = [3, width, 2 * width, 4 * width] + [8 * width] * (doublings(image_size) - 3)
         layers: list[nn.Module] = []
         for c_in, c_out in zip(channels, channels[1:], strict=False):
             layers += [nn.Conv2d(c_in, c_out, 4, 2, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.LeakyReLU(0.2)]
         self.down = nn.Sequential(*layers)
-        self.fc = nn.Linear(512 * 4 * 4, latent_dim)
+        self.fc = nn.Linear(8 * width * 4 * 4, latent_dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _expect(x, (None, 3, self.image_size, self.image_size), "LatentEncoder")
@@ -169,14 +169,17 @@ class LatentEncoder(nn.Module):
 
 
 class DeblurModel(nn.Module):
-    """The three networks as one module, trained in one step (section 2.3.4, Figure 4)."""
+    """The three networks as one module, trained in one step (section 2.3.4, Figure 4).
 
-    def __init__(self, latent_dim: int = 512, image_size: int = 128):
+    The thesis's networks begin with 64 feature maps (``width``); chapter 13 compares variants of narrower ones.
+    """
+
+    def __init__(self, latent_dim: int = 512, image_size: int = 128, width: int = 64):
         super().__init__()
         self.latent_dim, self.image_size = latent_dim, image_size
-        self.deblur_encoder = DeblurEncoder(latent_dim)
-        self.generator = Generator(latent_dim, image_size)
-        self.latent_encoder = LatentEncoder(latent_dim, image_size)
+        self.deblur_encoder = DeblurEncoder(latent_dim, width=width)
+        self.generator = Generator(latent_dim, image_size, width)
+        self.latent_encoder = LatentEncoder(latent_dim, image_size, width)
 
     def forward(
         self, inputs: torch.Tensor, sharp: torch.Tensor | None = None
