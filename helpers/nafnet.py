@@ -83,7 +83,9 @@ class NafNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         side = 2 ** len(self.encoder)
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % side or x.shape[3] % side:
-            raise ShapeError(f"NafNet expects N×3×H×W with sides divisible by {side}, got {'×'.join(map(str, x.shape))}")
+            raise ShapeError(
+                f"NafNet expects N×3×H×W with sides divisible by {side}, got {'×'.join(map(str, x.shape))}"
+            )
         y, skips = self.entry(x), []
         for blocks, shrink in zip(self.encoder, self.shrink, strict=True):
             y = blocks(y)

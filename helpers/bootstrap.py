@@ -1,0 +1,44 @@
+"""How sure a difference is: paired bootstrap intervals over test images and seeds.
+
+Two models are measured on the same faces, so a face that is hard is hard for both: intervals are taken of the
+*differences*, face by face, which vary far less than the measures themselves. A training run also depends on its seed.
+Both are drawn anew, with replacement, many times over; the middle 95 % of the mean differences are the interval.
+"""
+
+import numpy as np
+
+from helpers.data import ImageError
+from helpers.seeds import SEED, rng_for
+
+
+def paired_interval(
+    values: np.ndarray, baseline: np.ndarray, draws: int = 2000, level: float = 0.95, seed: int = SEED
+) -> tuple[float, float, float]:
+    """The mean difference ``values - baseline`` and the bounds of its bootstrap interval.
+
+    Parameters
+    ----------
+    values, baseline : S×N, a measure for S seeds (the same seeds in the same order) and N images; or N alone
+
+    Returns
+    -------
+    (difference, low, high)
+    """
+    difference = np.atleast_2d(np.asarray(values, float) - np.asarray(baseline, float))
+    if np.shape(values) != np.shape(baseline) or difference.ndim != 2:
+        raise ImageError(f"a paired comparison needs equal shapes, not {np.shape(values)} and {np.shape(baseline)}")
+    rng = rng_for(seed)
+    seeds, images = difference.shape
+    means = np.empty(draws)
+    for i in range(draws):
+        drawn = difference[rng.integers(seeds, size=seeds)]
+        means[i] = drawn[:, rng.integers(images, size=images)].mean()
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(difference.mean()), float(low), float(high)
+
+
+def verdict(low: float, high: float, higher_is_better: bool) -> str:
+    """What an interval of differences says: "better", "worse", or "inside the noise" where it holds 0."""
+    if low <= 0 <= high:
+        return "inside the noise"
+    return "better" if (low > 0) == higher_is_better else "worse"
