@@ -43,10 +43,12 @@ class SkipEncoder(nn.Module):
     a linear layer on the mean over the deepest maps, as in the thesis's DeblurEncoder.
     """
 
-    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], latent_dim: int, in_channels: int = 4):
+    def __init__(
+        self, widths: tuple[int, ...], depths: tuple[int, ...], latent_dim: int, in_channels: int = 4, fold: int = 2
+    ):
         super().__init__()
-        self.in_channels = in_channels
-        self.entry = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
+        self.in_channels, self.fold = in_channels, fold
+        self.entry = nn.Conv2d(fold**2 * in_channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             nn.Sequential(*[_Plain(w) for _ in range(depth)]) for w, depth in zip(widths, depths, strict=True)
         )
@@ -59,7 +61,7 @@ class SkipEncoder(nn.Module):
                 f"SkipEncoder expects N×{self.in_channels}×H×W with sides divisible by 16, got "
                 f"{'×'.join(map(str, x.shape))}"
             )
-        y, maps = self.entry(F.pixel_unshuffle(x, 2)), []
+        y, maps = self.entry(F.pixel_unshuffle(x, self.fold)), []
         for i, blocks in enumerate(self.blocks):
             y = blocks(y)
             maps.append(y)
@@ -85,15 +87,17 @@ class SkipGenerator(nn.Module):
     what the face is like.
     """
 
-    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], latent_dim: int):
+    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], latent_dim: int, fold: int = 2):
         super().__init__()
+        self.fold = fold
         self.blocks = nn.ModuleList(
             nn.ModuleList(Block(w, latent_dim) for _ in range(depth)) for w, depth in zip(widths, depths, strict=True)
         )
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.join = nn.ModuleList(nn.Conv2d(2 * a, a, 1) for a in widths[:-1])
         self.exits = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 12, 3, padding=1)) for _ in "12"
+            nn.Sequential(nn.GroupNorm(8, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 3 * fold**2, 3, padding=1))
+            for _ in range(2)
         )
         for layers in self.exits:  # both corrections begin at 0
             nn.init.zeros_(layers[-1].weight)
@@ -106,7 +110,7 @@ class SkipGenerator(nn.Module):
                 y = self.join[i](torch.cat([F.pixel_shuffle(self.grow[i](y), 2), maps[i]], dim=1))
             for block in self.blocks[i]:
                 y = block(y, z)
-        mean, perceptual = (F.pixel_shuffle(layers(y), 2) for layers in self.exits)
+        mean, perceptual = (F.pixel_shuffle(layers(y), self.fold) for layers in self.exits)
         return mean, perceptual
 
 
@@ -117,7 +121,9 @@ class SkipModel(nn.Module):
     ----------
     latent_dim : numbers in the code
     image_size : side of the pictures in training, for the LatentEncoder; restoring takes any side divisible by 16
+    widths, depths : channels and residual blocks at each scale, from fine to coarse
     in_channels : 4, or 3 for a model without an edge map
+    fold : ``fold``×``fold`` pixels become channels at the entry
     """
 
     def __init__(
@@ -127,11 +133,12 @@ class SkipModel(nn.Module):
         widths: tuple[int, ...] = (32, 64, 128, 128),
         depths: tuple[int, ...] = (1, 1, 2, 2),
         in_channels: int = 4,
+        fold: int = 2,
     ):
         super().__init__()
         self.latent_dim, self.image_size = latent_dim, image_size
-        self.deblur_encoder = SkipEncoder(widths, depths, latent_dim, in_channels)
-        self.generator = SkipGenerator(widths, depths, latent_dim)
+        self.deblur_encoder = SkipEncoder(widths, depths, latent_dim, in_channels, fold)
+        self.generator = SkipGenerator(widths, depths, latent_dim, fold)
         self.latent_encoder = LatentEncoder(latent_dim, image_size, width=16)
 
     def both(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
