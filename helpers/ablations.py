@@ -113,7 +113,7 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(64, 8, 12, 4, 2, (48, 12, 12), variants=("thesis", "edges-none", "only-l1", "latent-staged")),
-    "laptop": Preset(64, 16, 400, 16, 3, (6600, 100, 200)),
+    "laptop": Preset(64, 16, 300, 16, 3, (6600, 100, 200)),
     "full": Preset(128, 64, 24_000, 32, 3, (20_000, 400, 400), rate=2e-4),
 }
 
