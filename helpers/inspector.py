@@ -253,7 +253,7 @@ class Workbench:
         return ""
 
     def restorer(self, name: str) -> Restorer | None:
-        """The model with an edge channel and a code behind a method, where it has one."""
+        """The model whose code can be drawn, behind a method that has one."""
         found = getattr(self.method(name), "restorer", None)
         return found if isinstance(found, Restorer) else None
 
@@ -288,14 +288,11 @@ class Workbench:
         return [params]
 
     def _restore(self, state: State, name: str, edges: str) -> Restored:
-        params, blurred = self.told(state, name), self.blurred(state)
-        method, restorer = self.method(name), self.restorer(name)
+        params, blurred, method = self.told(state, name), self.blurred(state), self.method(name)
         started = time.perf_counter()
         with one_thread():
-            if restorer:
-                image = restorer.restore(blurred.image, self.edges(state, edges))
-            else:
-                image = method.restore(blurred.image[None], params)[0]
+            given = {"edges": self.edges(state, edges)[None]} if method.edge_aware else {}
+            image = method.restore(blurred.image[None], params, **given)[0]
         return Restored(image, 1000 * (time.perf_counter() - started))
 
     def run_slow(self, state: State, name: str) -> Callable[[OnStep], tuple]:

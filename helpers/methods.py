@@ -17,13 +17,15 @@ from torch import nn
 
 from helpers.approximations import Known, from_params
 from helpers.autodecoder import small_generator
-from helpers.checkpoints import load_checkpoint, shipped
-from helpers.data import ImageError
+from helpers.checkpoints import load_checkpoint, read_about, shipped
+from helpers.data import ImageError, denormalise
 from helpers.diffir import Both
+from helpers.edges import edge_maps, four_channels
 from helpers.perceptual import load_lpips
 from helpers.pmrf import SIGMA_S, Pmrf
 from helpers.restorer import Restorer
 from helpers.seeds import SEED
+from helpers.skip_model import KNOB, SkipModel
 from helpers.stylegan import MultiResolutionLoss, invert
 
 # Called with the steps done and the steps there are; False stops the search.
@@ -41,12 +43,13 @@ class Method:
     ----------
     name, title : its key in :data:`TITLES` and what a table calls it
     slow : it optimises each picture for many seconds, so run it on request only
+    edge_aware : it looks at an edge map; its ``restore`` takes one, ``edges``, uint8 N×H×W of 0 and 1, in place of its own
     knows_blur : it is told the blur (``params``); the others are not
     networks : the modules that it runs, for counting parameters
     """
 
     name = title = ""
-    slow = knows_blur = False
+    slow = knows_blur = edge_aware = False
     networks: tuple[nn.Module, ...] = ()
 
     def restore(
@@ -78,14 +81,44 @@ class Method:
 class Thesis(Method):
     """The thesis's own model: DeblurEncoder and Generator (chapter 2)."""
 
-    name, title = "thesis", "thesis's model"
+    name, title, edge_aware = "thesis", "thesis's model", True
 
     def __init__(self, device: str | torch.device | None = None):
         self.restorer = Restorer(device=device)
         self.networks = (self.restorer.model.deblur_encoder, self.restorer.model.generator)
 
-    def restore(self, blurred, params=None, on_step=None):
-        return self.restorer.restore(blurred)
+    def restore(self, blurred, params=None, on_step=None, edges=None):
+        return self.restorer.restore(blurred, edges)
+
+
+class Skip(Method):
+    """The better model of chapter 13: the thesis's ideas with skip connections (:mod:`helpers.skip_model`).
+
+    ``knob`` moves it from the mean (0) to the perceptual end (1); by default it stands where the validation faces,
+    measured by ``python -m helpers.skip_model --measure``, put it.
+    """
+
+    name, title, edge_aware = "skip", "skip model, edge-aware", True
+
+    def __init__(self, device: str | torch.device | None = None):
+        self.device = _device(device)
+        path = shipped("skip")
+        self.model = SkipModel(read_about(path).get("latent_dim", 256))
+        self.about = load_checkpoint(path, self.model)
+        self.knob = self.about.get("knob", KNOB)
+        self.model.to(self.device, memory_format=torch.channels_last).eval()
+        self.networks = (self.model.deblur_encoder, self.model.generator)
+
+    @torch.no_grad()
+    def restore(self, blurred, params=None, on_step=None, edges=None):
+        _expect(blurred)
+        edges = edge_maps(blurred) if edges is None else edges
+        parts = []
+        for start in range(0, len(blurred), 25):
+            some = slice(start, start + 25)
+            inputs = four_channels(blurred[some], edges[some]).to(self.device, memory_format=torch.channels_last)
+            parts.append(denormalise(self.model(inputs, knob=self.knob)))
+        return np.concatenate(parts)
 
 
 class Wiener(Method):
@@ -236,7 +269,7 @@ def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape, 
     return np.concatenate(out)
 
 
-METHODS = {method.name: method for method in (Thesis, PosteriorMean, Flow, DiffIR, StyleGan, Wiener)}
+METHODS = {method.name: method for method in (Thesis, Skip, PosteriorMean, Flow, DiffIR, StyleGan, Wiener)}
 TITLES = {name: method.title for name, method in METHODS.items()}
 
 

@@ -145,8 +145,13 @@ def facts(settings: dict, images: int, source: str, device: torch.device) -> dic
     }
 
 
-def arguments(prog: str, description: str, steps: dict[str, int], argv: list[str] | None) -> argparse.Namespace:
-    """The command line that the methods share; ``steps`` gives a default for each stage of training."""
+def arguments(
+    prog: str, description: str, steps: dict[str, int], argv: list[str] | None, extra: dict[str, dict] | None = None
+) -> argparse.Namespace:
+    """The command line that the methods share; ``steps`` gives a default for each stage of training.
+
+    ``extra`` holds further options: name -> what ``add_argument`` takes.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description)
     parser.add_argument("--out", required=True, help="folder of the run; the same command goes on where it stopped")
     parser.add_argument("--data", help="folder of photographs, or of train/ and val/; the shipped faces by default")
@@ -155,6 +160,8 @@ def arguments(prog: str, description: str, steps: dict[str, int], argv: list[str
     parser.add_argument("--seed", type=int, default=SEED)
     for stage, default in steps.items():
         parser.add_argument(f"--{stage}-steps", type=int, default=default)
+    for option, how in (extra or {}).items():
+        parser.add_argument(option, **how)
     return parser.parse_args(argv)
 
 

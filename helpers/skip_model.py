@@ -14,22 +14,29 @@ In a shell::
 
     python -m helpers.skip_model --out runs/skip                      # on the shipped faces
     python -m helpers.skip_model --out runs/photos --data my/photos   # on photographs
+    python -m helpers.skip_model --out runs/skip --measure            # choose the knob, measure the test set
 """
 
 import math
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm.auto import tqdm
 
 from helpers import resumable
-from helpers.checkpoints import save_checkpoint
+from helpers.checkpoints import CheckpointError, load_checkpoint, read_about, save_checkpoint, write_json
+from helpers.data import ImageError, denormalise, load_split
 from helpers.losses import TotalLoss, Weights
+from helpers.metrics import measure
 from helpers.networks import LatentEncoder, ShapeError
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
 from helpers.pmrf import Block
+from helpers.realism import sliced_wasserstein
 
 # Chosen on the validation faces, see chapter 13. No total variation: it asks for smoothness, which skips do not need.
 WEIGHTS = Weights(l1=0.5, lpips=0.5, ssim=0.25, tv=0.0, latent=0.02)
@@ -233,8 +240,69 @@ def train(
     return ema.module, history
 
 
+KNOBS = tuple(k / 10 for k in range(0, 13))  # a little past the perceptual end as well
+
+
+def along_the_knob(model: SkipModel, pairs: Pairs, lpips: Lpips, reference, knobs=KNOBS, batch_size: int = 25) -> list:
+    """The measures at every position of the knob, on the same pictures.
+
+    Parameters
+    ----------
+    pairs : test or validation set
+    reference : other sharp pictures, uint8 N×H×W×3, for the realism distance
+
+    Returns
+    -------
+    a dict for each position: knob, the means of the five measures, SWD
+    """
+    device, ends, sharp = next(model.parameters()).device, ([], []), []
+    with torch.no_grad():
+        for batch in pairs.batches(batch_size):
+            inputs = batch.input[:, : model.deblur_encoder.in_channels].to(device, memory_format=torch.channels_last)
+            for end, image in zip(ends, model.eval().both(inputs), strict=False):
+                end.append(image.float().cpu())
+            sharp.append(batch.sharp)
+    (mean, perceptual), sharp, rows = map(torch.cat, ends), np.concatenate(sharp), []
+    for knob in tqdm(knobs, desc="knob", disable=None):
+        restored = denormalise(torch.lerp(mean, perceptual, knob))
+        measures = measure(restored, sharp, lpips).mean().to_dict()
+        rows.append({"knob": knob, **measures, "SWD": sliced_wasserstein(restored, reference)["mean"]})
+    return rows
+
+
+def best_knob(rows: list[dict]) -> float:
+    """The position of the lowest LPIPS, among those whose PSNR is at most 0.5 dB below the best."""
+    ruler = next(k for k in rows[0] if k.startswith("LPIPS"))
+    near = [r for r in rows if r["PSNR"] >= max(q["PSNR"] for q in rows) - 0.5]
+    return min(near, key=lambda r: r[ruler])["knob"]
+
+
+def _measure(out: Path, data: str | None, limit: int | None) -> None:
+    """Choose the knob on the validation set, write it into the checkpoint's JSON, print the test set along the knob."""
+    path = out / "skip.safetensors"
+    about = read_about(path)
+    model = SkipModel(about.get("latent_dim", 256))
+    load_checkpoint(path, model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last)
+    sharp = {split: np.stack(list(load_split(data, split, limit))) for split in ("val", "test")}
+    lpips, rows = load_lpips(device=next(model.parameters()).device), {}
+    for split, other in (("val", "test"), ("test", "val")):
+        rows[split] = along_the_knob(model, Pairs(sharp[split]), lpips, sharp[other])
+    about |= {"knob": best_knob(rows["val"]), "along the knob": rows}
+    write_json(path.with_suffix(".json"), about)
+    print(pd.DataFrame(rows["test"]).to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+    print(f"chosen on the validation set: knob {about['knob']}")
+
+
 def main(argv: list[str] | None = None) -> None:
-    args = resumable.arguments("helpers.skip_model", __doc__.split("\n\n")[0], {"train": 6000}, argv)
+    extra = {"--measure": {"action": "store_true", "help": "choose the knob and measure what is trained already"}}
+    args = resumable.arguments("helpers.skip_model", __doc__.split("\n\n")[0], {"train": 6000}, argv, extra)
+    if args.measure:
+        try:
+            _measure(Path(args.out), args.data, args.limit)
+        except (ImageError, CheckpointError) as error:
+            raise SystemExit(f"error: {error}") from None
+        return
     images, source = resumable.images_of(args)
     try:
         model, history = train(images, args.out, args.train_steps, batch_size=args.batch_size, seed=args.seed)

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from skimage.metrics import structural_similarity
 
 from helpers import figures
-from helpers.checkpoints import CheckpointError
 from helpers.data import SIZE
 from helpers.inspector import Workbench, column
 from helpers.methods import METHODS, TITLES
@@ -137,7 +136,7 @@ def maps(bench: Workbench, state: State) -> dict[str, Pane]:
 
 def edge_channel(bench: Workbench, state: State) -> dict[str, Pane]:
     """What the fourth channel does: restored with the true edge map, without, and with that of the sharp picture."""
-    name = next((n for n in state.methods if not METHODS[n].slow and _has_edges(bench, n)), None)
+    name = next((n for n in state.methods if METHODS[n].edge_aware and not bench.missing(n)), None)
     if name is None:
         raise NothingToShow("None of the chosen methods looks at edges. Choose the thesis's model.")
     panes, base = {}, None
@@ -157,13 +156,6 @@ def edge_channel(bench: Workbench, state: State) -> dict[str, Pane]:
         title = f"change: {EDGES[kind]}"
         panes["change " + kind] = Pane(title, error_map(image, base[0], CHANGE_SPAN), f"mean {change:.1f} levels")
     return panes
-
-
-def _has_edges(bench: Workbench, name: str) -> bool:
-    try:
-        return bench.restorer(name) is not None
-    except CheckpointError:
-        return False
 
 
 def code(bench: Workbench, state: State) -> dict[str, Pane]:

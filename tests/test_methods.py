@@ -12,7 +12,14 @@ from helpers.methods import METHODS, TITLES, Cancelled, Method, load_method
 from helpers.pairs import Pairs
 from helpers.restorer import Restorer
 
-WEIGHTS = {"thesis": "thesis", "posterior_mean": "pmrf", "pmrf": "pmrf", "diffir": "diffir", "stylegan": "stylegan"}
+WEIGHTS = {
+    "thesis": "thesis",
+    "skip": "skip",
+    "posterior_mean": "pmrf",
+    "pmrf": "pmrf",
+    "diffir": "diffir",
+    "stylegan": "stylegan",
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +80,7 @@ def test_only_who_knows_the_blur_wants_it(method, pairs):
             method.restore(pairs.blurred[:2], params)
 
 
-@pytest.mark.parametrize("method", ["posterior_mean", "pmrf", "diffir", "thesis"], indirect=True)
+@pytest.mark.parametrize("method", ["posterior_mean", "pmrf", "diffir", "thesis", "skip"], indirect=True)
 @pytest.mark.parametrize(
     "images", [np.zeros((1, 128, 128, 3)), np.zeros((128, 128), np.uint8), np.zeros((0, 128, 128, 3), np.uint8)]
 )
@@ -83,10 +90,11 @@ def test_pictures_of_a_wrong_kind(method, images):
 
 
 def test_names_and_titles():
-    assert list(METHODS) == ["thesis", "posterior_mean", "pmrf", "diffir", "stylegan", "wiener"]
-    assert {k: m.title for k, m in METHODS.items()} == TITLES and len(set(TITLES.values())) == 6
+    assert list(METHODS) == ["thesis", "skip", "posterior_mean", "pmrf", "diffir", "stylegan", "wiener"]
+    assert {k: m.title for k, m in METHODS.items()} == TITLES and len(set(TITLES.values())) == 7
     assert {k for k, m in METHODS.items() if m.slow} == {"stylegan"}
     assert {k for k, m in METHODS.items() if m.knows_blur} == {"stylegan", "wiener"}
+    assert {k for k, m in METHODS.items() if m.edge_aware} == {"thesis", "skip"}
     with pytest.raises(ValueError, match="there is no method 'magic'; choose one of thesis, .*wiener"):
         load_method("magic")
 
@@ -199,6 +207,25 @@ def test_thesis_is_the_restorer(pairs):
     method = load_method("thesis", "cpu")
     assert np.array_equal(method.restore(pairs.blurred), Restorer(device="cpu").restore(pairs.blurred))
     assert method.parameters == 11_442_304 + 11_154_307  # the latent encoder is not run
+
+
+@pytest.mark.parametrize("method", ["thesis", "skip"], indirect=True)
+def test_edges_may_be_given(method, pairs):
+    """Without edges a method finds the training's own; others change the picture, and only they."""
+    own = method.restore(pairs.blurred[:2])
+    assert np.array_equal(method.restore(pairs.blurred[:2], edges=pairs.edges[:2]), own)
+    assert not np.array_equal(method.restore(pairs.blurred[:2], edges=1 - pairs.edges[:2]), own)
+
+
+@pytest.mark.parametrize("method", ["skip"], indirect=True)
+def test_the_skip_model_by_hand(method, pairs):
+    """Its two ends at the shipped knob, mixed and rounded by hand."""
+    with torch.no_grad():
+        mean, perceptual, _ = method.model.both(pairs.input[:2])
+    mixed = (1 - method.knob) * mean + method.knob * perceptual
+    wanted = (mixed * 127.5 + 127.5).clamp(0, 255).movedim(1, -1).numpy()
+    assert np.abs(wanted - method.restore(pairs.blurred[:2])).max() <= 0.51
+    assert method.knob == method.about["knob"]
 
 
 def test_wiener_sharpens_what_is_blurred_alone():
