@@ -153,6 +153,35 @@ def plot_history(history: list[dict], title: str = "") -> Figure:
     return figure
 
 
+def forest(tables: dict[str, object], title: str = "", better: dict[str, bool] | None = None) -> Figure:
+    """Differences with their intervals, a row for each variant, a column for each measure.
+
+    A filled mark lies clear of 0; a hollow one is inside the noise. The words under the axis say which way is better.
+
+    Parameters
+    ----------
+    tables : measure -> a table of :func:`helpers.ablations.differences`, all with the same rows
+    better : measure -> True where higher is better (False where it is not named)
+    """
+    names = [n for n in next(iter(tables.values())).index]
+    figure, axes = new(
+        1, len(tables), (2.6 + 2.2 * len(tables), 1.2 + 0.27 * len(names)), title, sharey=True, squeeze=False
+    )
+    for axis, (column, table) in zip(axes[0], tables.items(), strict=True):
+        for row, name in enumerate(names):
+            r = table.loc[name]
+            sure = r["low"] > 0 or r["high"] < 0
+            axis.plot([r["low"], r["high"]], [row, row], "-", color=DARK, linewidth=1.4)
+            axis.plot(r["difference"], row, "o", color=DARK, markersize=5, markerfacecolor=DARK if sure else "white")
+        axis.axvline(0, color="0.4", linestyle="--", linewidth=0.8)
+        higher = (better or {}).get(column, False)
+        axis.set_xlabel(f"difference in {column}\n" + ("better →" if higher else "← better"), fontsize=9)
+        axis.tick_params(labelsize=8)
+    axes[0][0].set_yticks(range(len(names)), [next(iter(tables.values())).loc[n, "title"] for n in names])
+    axes[0][0].invert_yaxis()
+    return figure
+
+
 def style_table(table, better: dict[str, bool], digits: dict[str, int] | None = None):
     """A pandas table with the best value of each column in bold; ``better[column]`` is True where higher is better."""
     digits = digits or {"PSNR": 2}

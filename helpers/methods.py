@@ -43,7 +43,7 @@ class Method:
     ----------
     name, title : its key in :data:`TITLES` and what a table calls it
     slow : it optimises each picture for many seconds, so run it on request only
-    edge_aware : it looks at an edge map; its ``restore`` takes one, ``edges``, uint8 N×H×W of 0 and 1, in place of its own
+    edge_aware : it looks at an edge map; ``restore`` takes one (``edges``, uint8 N×H×W of 0 and 1) or finds its own
     knows_blur : it is told the blur (``params``); the others are not
     networks : the modules that it runs, for counting parameters
     """

@@ -34,6 +34,19 @@ def texts(figure: Figure) -> str:
     return "\n".join(t.get_text() for t in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
+def test_forest_marks_what_is_sure():
+    """One filled mark, one hollow; both measures; the way that is better."""
+    rows = {"a": ("variant a", 1.0, 0.5, 1.5), "b": ("variant b", 0.1, -0.2, 0.4)}
+    table = pd.DataFrame(rows, index=["title", "difference", "low", "high"]).T
+    figure = figures.forest({"PSNR": table, "LPIPS": table}, "what is sure", {"PSNR": True})
+    assert {"variant a", "variant b", "what is sure"} <= set(texts(figure).split("\n"))
+    assert "better →" in texts(figure) and "← better" in texts(figure)
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [m.get_markerfacecolor() for m in marks] == [figures.DARK, "white"]
+    assert [float(m.get_xdata()[0]) for m in marks] == [1.0, 0.1]
+    assert decoded(figure).ndim == 3
+
+
 def test_png_is_a_picture_of_the_figures_size():
     figure, _ = figures.new(1, 2, (6, 2), "a title")
     figure.set_dpi(100)
