@@ -163,7 +163,7 @@ class Feed:
 
     def inputs(self, batch) -> torch.Tensor:
         """N×4×H×W of a batch, with the edge map that the variant gets."""
-        inputs = batch.input
+        inputs = batch.input.clone()  # the batch stays as it was
         if self.kind == "none":
             inputs[:, 3] = 0
         elif self.kind == "shuffled":
@@ -338,7 +338,7 @@ def run_all(
     pictures = load_pictures(preset, photographs)
     names = [n for n in names or preset.variants if photographs or VARIANTS[n].data == "faces"]
     wanted = [(name, SEED + i) for i in (seeds or range(preset.seeds)) for name in names]
-    write_json(out / "preset.json", asdict(preset))
+    _claim(out, preset)
     input_file = out / "blurred.json"
     if not input_file.exists():
         write_json(input_file, _blurred(preset, pictures, lpips, second))
@@ -348,8 +348,21 @@ def run_all(
             if not path.exists():
                 record = run(name, seed, preset, pictures, lpips, second, progress)
                 record |= {"hardware": hardware(device), "date": date.today().isoformat(), "torch": torch.__version__}
+                record["lpips"] = lpips.name
                 write_json(path, record)
             bar.update()
+
+
+def _claim(out: Path, preset: Preset) -> None:
+    """Write the preset into the folder ``out``; runs of two sizes in one folder would be compared with each other."""
+    path, content = out / "preset.json", json.loads(json.dumps(asdict(preset)))
+    if path.exists():
+        then = json.loads(path.read_text())
+        free = ("seeds", "variants")  # more of them may be asked for later
+        changed = [f"{k}: {then.get(k)} -> {v}" for k, v in content.items() if k not in free and then.get(k) != v]
+        if changed:
+            raise TrainingError(f"{out} holds runs of another preset ({'; '.join(changed)}); choose another folder")
+    write_json(path, content)
 
 
 def _blurred(preset: Preset, pictures: dict, lpips: Lpips, second: Lpips) -> dict:
@@ -372,9 +385,9 @@ def _blurred(preset: Preset, pictures: dict, lpips: Lpips, second: Lpips) -> dic
 def collect(out: str | Path) -> dict:
     """All finished runs of a folder as one dictionary: preset, blurred, runs."""
     out = Path(out)
-    if not (out / "preset.json").exists():
-        raise ImageError(f"{out}: holds no ablations; run python -m helpers.ablations --out {out} first")
     files = sorted(out.glob("*-*.json"))
+    if not files or not all((out / name).exists() for name in ("preset.json", "blurred.json")):
+        raise ImageError(f"{out}: holds no ablations; run python -m helpers.ablations --out {out} first")
     return {
         "preset": json.loads((out / "preset.json").read_text()),
         "blurred": json.loads((out / "blurred.json").read_text()),
@@ -399,14 +412,22 @@ def differences(results: dict, column: str, baseline: str = "thesis", groups=Non
     Returns
     -------
     a table with the columns group, title, mean, seeds (standard deviation of the seeds' means), difference, low, high,
-    verdict; a row for each variant that has as many runs as the baseline
+    verdict; a row for each variant that was run with the baseline's seeds
+
+    Raises
+    ------
+    ImageError
+        if there is no run of the baseline
     """
+    seeds = {name: sorted(r["seed"] for r in results["runs"] if r["variant"] == name) for name in VARIANTS}
+    if not seeds[baseline]:
+        raise ImageError(f"there is no run of {baseline} to compare with")
     base, rows = values_of(results, baseline, column), {}
     better = HIGHER_IS_BETTER.get(column, False)
     for name, variant in VARIANTS.items():
-        values = values_of(results, name, column)
-        if values.shape != base.shape or (groups and variant.group not in groups):
+        if seeds[name] != seeds[baseline] or (groups and variant.group not in groups):
             continue
+        values = values_of(results, name, column)
         difference, low, high = paired_interval(values, base)
         rows[name] = {
             "group": variant.group, "title": variant.title, "mean": values.mean(),
@@ -447,11 +468,12 @@ def main(argv: list[str] | None = None) -> None:
             run_all(PRESETS[args.preset], args.out, args.variants, args.seeds, args.data)
         if args.collect:
             results = collect(args.collect)
+            Path(args.to).parent.mkdir(parents=True, exist_ok=True)
             write_json(args.to, results)
             print(f"wrote {len(results['runs'])} runs to {args.to}")
     except (ImageError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
-    if args.out:
+    if args.out and list(Path(args.out).glob("thesis-*.json")):
         table = differences(collect(args.out), "PSNR")
         print(table.drop(columns="group").to_string(float_format=lambda v: f"{v:.3f}"))
 

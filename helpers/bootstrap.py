@@ -23,10 +23,16 @@ def paired_interval(
     Returns
     -------
     (difference, low, high)
+
+    Raises
+    ------
+    ImageError
+        if the two differ in shape, or hold nothing
     """
-    difference = np.atleast_2d(np.asarray(values, float) - np.asarray(baseline, float))
-    if np.shape(values) != np.shape(baseline) or difference.ndim != 2:
-        raise ImageError(f"a paired comparison needs equal shapes, not {np.shape(values)} and {np.shape(baseline)}")
+    values, baseline = np.atleast_2d(np.asarray(values, float)), np.atleast_2d(np.asarray(baseline, float))
+    if values.shape != baseline.shape or values.ndim != 2 or not values.size:
+        raise ImageError(f"a paired comparison needs two equal, filled shapes, not {values.shape} and {baseline.shape}")
+    difference = values - baseline
     rng = rng_for(seed)
     seeds, images = difference.shape
     means = np.empty(draws)

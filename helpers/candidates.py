@@ -33,7 +33,7 @@ from helpers.perceptual import Lpips, load_lpips
 from helpers.resumable import Ema, batch_of
 from helpers.seeds import SEED, seed_everything
 from helpers.skip_model import SkipModel, fidelity_loss
-from helpers.training import hardware
+from helpers.training import TrainingError, hardware
 
 
 class _Mean(nn.Module):
@@ -115,8 +115,22 @@ def compare(
     names: list[str], images: np.ndarray, test: np.ndarray, minutes: float, lpips: Lpips, rows: dict | None = None,
     on_row: Callable[[dict], object] | None = None, progress: bool = True,
 ) -> dict[str, dict]:  # fmt: skip
-    """A row for each candidate: size, steps, milliseconds for one picture, the five measures. ``rows`` are kept."""
+    """A row for each candidate: size, steps, milliseconds (of :func:`clock`) for one picture, the five measures.
+
+    ``rows`` that are there already are kept.
+
+    Raises
+    ------
+    TrainingError
+        if they were trained for another time, or measured on another number of pictures
+    """
     rows = dict(rows or {})
+    for name, row in rows.items():
+        if (row["minutes"], row["images"]) != (minutes, len(test)):
+            raise TrainingError(
+                f"{name} was trained for {row['minutes']:g} minutes and measured on {row['images']} pictures, not "
+                f"{minutes:g} and {len(test)}: rows of two kinds do not compare; choose another file"
+            )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = Pairs(test)
     for name in tqdm(names, unit="network", disable=not progress):
@@ -158,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         images, test = (load_split(args.data, split, args.limit) for split in ("train", "test"))
         rows = compare(args.candidates, images, test, args.minutes, load_lpips(), rows, lambda r: write_json(path, r))
-    except ImageError as error:
+    except (ImageError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
     columns = ["title", "parameters", "steps", "milliseconds", "PSNR", "SSIM", "L1", "MSE"]
     print(pd.DataFrame(rows).T.reindex(columns=columns).to_string(float_format=lambda v: f"{v:.4f}"))

@@ -60,7 +60,7 @@ class NafNet(nn.Module):
     Parameters
     ----------
     width : channels at full resolution, doubled at every halving
-    encoder, decoder : blocks at each scale; ``middle`` : blocks at the smallest
+    encoder, decoder : blocks at each scale, from fine to coarse and back; ``middle`` : blocks at the smallest
     """
 
     def __init__(self, width: int = 16, encoder=(1, 1, 1, 4), middle: int = 1, decoder=(1, 1, 1, 1)):

@@ -306,7 +306,7 @@ def main(argv: list[str] | None = None) -> None:
     images, source = resumable.images_of(args)
     try:
         model, history = train(images, args.out, args.train_steps, batch_size=args.batch_size, seed=args.seed)
-    except resumable.TrainingError as error:
+    except (ImageError, resumable.TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
     settings = {"name": "skip", "steps": args.train_steps, "batch_size": args.batch_size, "seed": args.seed}
     settings |= {"degradation": "celebablur", "weights": vars(WEIGHTS), "latent_dim": model.latent_dim}
