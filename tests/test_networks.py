@@ -56,6 +56,52 @@ def test_fourth_channel_costs_3136():
     assert count_parameters(DeblurEncoder(16)) - count_parameters(DeblurEncoder(16, in_channels=3)) == 64 * 7 * 7
 
 
+def test_narrower_counts():
+    """``width`` 16 is the thesis's 64 divided by 4, layer by layer; biases, norms and the code shrink as they must."""
+    model = DeblurModel(512, 128, width=16)
+    residual = 9 * (4 * 16 * 16 + sum(a * b + 3 * b * b for a, b in ((16, 32), (32, 64), (64, 128))))
+    shortcuts = sum(a * b + 2 * b for a, b in ((16, 32), (32, 64), (64, 128)))
+    norms = 2 * (16 + 4 * (16 + 32 + 64 + 128))
+    encoder = 4 * 49 * 16 + residual + shortcuts + norms + 128 * 512 + 512
+    assert count_parameters(model.deblur_encoder) == encoder
+    generator = 512 * 2048 + 2048 + 16 * (128 * 128 + 128 * 64 + 64 * 32 + 32 * 16 + 16 * 3) + 3
+    assert count_parameters(model.generator) == generator + 2 * (128 + 64 + 32 + 16)
+    latent = 16 * (3 * 16 + 16 * 32 + 32 * 64 + 64 * 128 + 128 * 128) + 2048 * 512 + 512
+    assert count_parameters(model.latent_encoder) == latent + 2 * (16 + 32 + 64 + 128 + 128)
+
+
+def test_the_thesis_has_64():
+    """The width left out is 64, in every network, to the last name and shape."""
+
+    def shapes(module):
+        return {k: v.shape for k, v in module.state_dict().items()}
+
+    for make in (
+        lambda **width: DeblurEncoder(16, **width),
+        lambda **width: Generator(16, 64, **width),
+        lambda **width: LatentEncoder(16, 64, **width),
+        lambda **width: DeblurModel(16, 64, **width),
+    ):
+        with torch.device("meta"):  # shapes without numbers
+            own, wide, narrow = (shapes(make(**width)) for width in ({}, {"width": 64}, {"width": 8}))
+        assert own == wide != narrow and own.keys() == narrow.keys()
+    assert generator_channels(128) == generator_channels(128, 64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("width", "size"), [(4, 64), (16, 128), (96, 64)])
+def test_other_widths_have_the_same_ends(width, size):
+    """Pictures and codes keep their shapes; inside, 8 × ``width`` feature maps at 4×4, ``width`` at half the side."""
+    model = DeblurModel(24, size, width).eval()
+    restored, z_deblur, z_gt = model(torch.randn(2, 4, size, size), torch.rand(2, 3, size, size))
+    assert restored.shape == (2, 3, size, size) and z_deblur.shape == z_gt.shape == (2, 24)
+    assert model.deblur_encoder.conv1.out_channels == model.latent_encoder.down[0].out_channels == width
+    assert model.deblur_encoder.fc.in_features == 8 * width and model.latent_encoder.fc.in_features == 128 * width
+    assert generator_channels(size, width)[-4:] == [4 * width, 2 * width, width, 3]
+    with pytest.raises(ShapeError, match="Generator expects N×24, got 2×25"):
+        model.generator(torch.zeros(2, 25))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("size", "latent"), [(128, 512), (64, 16), (256, 32)])
 def test_shapes(size, latent, request):
