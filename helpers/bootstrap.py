@@ -3,6 +3,10 @@
 Two models are measured on the same faces, so a face that is hard is hard for both: intervals are taken of the
 *differences*, face by face, which vary far less than the measures themselves. A training run also depends on its seed.
 Both are drawn anew, with replacement, many times over; the middle 95 % of the mean differences are the interval.
+
+Few seeds do not show how far seeds spread. In 400 made experiments with 200 faces the interval held the true difference
+94 times in 100 where only the faces varied, and 92 times with three seeds that made the mean about as unsure as the
+faces did. Where the seeds alone decided it was 78 times with three of them, 83 with five, 92 with ten.
 """
 
 import numpy as np

@@ -70,7 +70,7 @@ def test_coverage_where_faces_decide():
 
 
 def test_coverage_where_three_seeds_decide():
-    """What the module admits: three seeds do not show how far seeds spread, so the interval is too narrow then."""
+    """What the module's head admits: three seeds do not show how far seeds spread; the interval is too narrow."""
     assert 0.65 <= covered(3, 60, 1.5) <= 0.88
 
 
