@@ -333,12 +333,12 @@ def run_all(
     """Every variant of the preset with every seed, each into its own file in ``out``; what is there is kept."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    _claim(out, preset)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lpips, second = (lpips or load_lpips()).to(device), Lpips(None).to(device)
     pictures = load_pictures(preset, photographs)
     names = [n for n in names or preset.variants if photographs or VARIANTS[n].data == "faces"]
     wanted = [(name, SEED + i) for i in (seeds or range(preset.seeds)) for name in names]
-    _claim(out, preset)
     input_file = out / "blurred.json"
     if not input_file.exists():
         write_json(input_file, _blurred(preset, pictures, lpips, second))
