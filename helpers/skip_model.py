@@ -277,7 +277,7 @@ def best_knob(rows: list[dict]) -> float:
     return min(near, key=lambda r: r[ruler])["knob"]
 
 
-def _measure(out: Path, data: str | None, limit: int | None) -> None:
+def _measure(out: Path, data: str | None, limit: int | None, elsewhere: str | None) -> None:
     """Choose the knob on the validation set, write it into the checkpoint's JSON, print the test set along the knob."""
     path = out / "skip.safetensors"
     about = read_about(path)
@@ -289,6 +289,11 @@ def _measure(out: Path, data: str | None, limit: int | None) -> None:
     for split, other in (("val", "test"), ("test", "val")):
         rows[split] = along_the_knob(model, Pairs(sharp[split]), lpips, sharp[other])
     about |= {"knob": best_knob(rows["val"]), "along the knob": rows}
+    if elsewhere:
+        rendered = elsewhere == "faces"
+        sets = [np.stack(list(load_split(None if rendered else elsewhere, s, limit))) for s in ("test", "val")]
+        (row,) = along_the_knob(model, Pairs(sets[0]), lpips, sets[1], (about["knob"],))
+        about["elsewhere"] = {"rendered faces" if rendered else "photographs": row}
     write_json(path.with_suffix(".json"), about)
     print(pd.DataFrame(rows["test"]).to_string(index=False, float_format=lambda v: f"{v:.4f}"))
     print(f"chosen on the validation set: knob {about['knob']}")
@@ -296,10 +301,11 @@ def _measure(out: Path, data: str | None, limit: int | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     extra = {"--measure": {"action": "store_true", "help": "choose the knob and measure what is trained already"}}
+    extra["--elsewhere"] = {"help": "measure on this folder's test set too; 'faces' for the shipped ones"}
     args = resumable.arguments("helpers.skip_model", __doc__.split("\n\n")[0], {"train": 6000}, argv, extra)
     if args.measure:
         try:
-            _measure(Path(args.out), args.data, args.limit)
+            _measure(Path(args.out), args.data, args.limit, args.elsewhere)
         except (ImageError, CheckpointError) as error:
             raise SystemExit(f"error: {error}") from None
         return
