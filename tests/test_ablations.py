@@ -237,7 +237,7 @@ def test_anchored_is_decoded_too(watched):
     assert moved(*watched(quick("latent-anchored", weights=without))[0][::6]) == set(PARTS)
 
 
-@pytest.mark.parametrize("steps", [6, 7, 26])
+@pytest.mark.parametrize("steps", [6, 7, 27])
 def test_staged_training_freezes(watched, steps):
     """First LatentEncoder and Generator alone, then DeblurEncoder alone; statistics are frozen too, whether or not the
     change of stage falls on a point of the curve."""

@@ -398,12 +398,13 @@ def test_command_line(tmp_path, capsys, monkeypatch, random_ruler):
     assert about["weights"] == vars(skip_model.WEIGHTS) and set(about["history"]) >= {"l1", "fidelity", "total"}
     assert path.stat().st_size < 25e6 and count_parameters(SkipModel()) > 4e6
     before = path.read_bytes()
-    skip_model.main([*shared, "--measure"])
+    skip_model.main([*shared, "--measure", "--elsewhere", "faces"])
     assert "chosen on the validation set: knob" in capsys.readouterr().out
     measured = read_about(path)
     rows = measured["along the knob"]
     assert measured["knob"] == best_knob(rows["val"]) and {**about, **measured} == measured
     assert [r["knob"] for r in rows["test"]] == [r["knob"] for r in rows["val"]] == list(skip_model.KNOBS)
+    assert measured["elsewhere"]["rendered faces"]["knob"] == measured["knob"]
     assert rows["test"] != rows["val"] and path.read_bytes() == before
     assert json.loads(path.with_suffix(".json").read_text()) == measured
 
