@@ -3,7 +3,7 @@
 ::
 
     python -m helpers.ablations --preset tiny --out runs/tiny                    # a check, a minute or two
-    python -m helpers.ablations --preset laptop --out runs/laptop                # 29 variants × 3 seeds, CPU
+    python -m helpers.ablations --preset laptop --out runs/laptop                # 32 variants × 3 seeds, CPU
     python -m helpers.ablations --preset full --out runs/full --data my/photos   # for a GPU
     python -m helpers.ablations --collect runs/laptop --to data/results/ablations.json
 
@@ -39,6 +39,7 @@ from helpers.probes import fit_probes
 from helpers.realism import sliced_wasserstein
 from helpers.resumable import batch_of
 from helpers.seeds import SEED, seed_everything
+from helpers.skip_model import SkipModel, fidelity_loss
 from helpers.training import TrainingError, hardware
 
 SECOND = "LPIPS, random trunk"  # a perceptual measure that nothing was trained on
@@ -58,6 +59,7 @@ class Variant:
     latent_dim: int = 512
     adversarial: float = 0.0
     data: str = "faces"  # or "photographs", "both"
+    network: str = "thesis"  # or "skip": the better model, small, where a map need not pass through the code
 
 
 def _weights(**changed: float) -> Weights:
@@ -94,6 +96,12 @@ VARIANTS: dict[str, Variant] = {
     },
     "data-photographs": Variant("data", "trained on photographs", data="photographs"),
     "data-both": Variant("data", "trained on both", data="both"),
+    # A second baseline, "skip", and its edges: through skips a map can reach the picture.
+    "skip": Variant("edges, with skips", "skip model", network="skip"),
+    **{
+        f"skip-edges-{kind}": Variant("edges, with skips", f"skip model, {title}", edges=kind, network="skip")
+        for kind, title in {"none": "no edges", "oracle": "edges of the sharp image"}.items()
+    },
 }
 
 
@@ -174,7 +182,7 @@ class Feed:
 def train(
     variant: Variant, preset: Preset, images: np.ndarray, seed: int, lpips: Lpips, degradation: Degradation,
     validation: np.ndarray, progress: bool = True,
-) -> tuple[DeblurModel, list[dict]]:  # fmt: skip
+) -> tuple[DeblurModel | SkipModel, list[dict]]:  # fmt: skip
     """Train one variant; the model and its curve (at twelve points: step, mean loss since the last, validation L1).
 
     In a *staged* run the first half of the steps trains LatentEncoder and Generator on sharp pictures; then both are
@@ -182,7 +190,7 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     seed_everything(seed)
-    model = DeblurModel(variant.latent_dim, preset.image_size, preset.width)
+    model = build(variant, preset)
     model.to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=preset.rate, fused=True)
     loss, feed = TotalLoss(lpips, variant.weights), Feed(images, variant, degradation, seed, flip=True)
@@ -201,11 +209,16 @@ def train(
             for network in (model.generator, model.latent_encoder):
                 network.eval().requires_grad_(False)
         with torch.autocast(device.type, torch.bfloat16):
-            z_gt = model.latent_encoder(target)
-            z_deblur = z_gt if first_stage else model.deblur_encoder(inputs)
-            restored = model.generator(z_deblur)
+            if variant.network == "skip":
+                restored, mean, z_deblur, z_gt = model(inputs, target)
+            else:
+                z_gt = model.latent_encoder(target)
+                z_deblur = z_gt if first_stage else model.deblur_encoder(inputs)
+                restored = model.generator(z_deblur)
             parts = loss(restored, target, z_deblur, z_gt.detach() if variant.latent == "stop" else z_gt)
             total = parts["total"]
+            if variant.network == "skip":
+                total = total + 0.1 * fidelity_loss(mean, target)  # as helpers.skip_model trains it
             if variant.latent == "anchored":
                 total = total + variant.weights.l1 * l1_loss(model.generator(z_gt).float(), target)
             if judge:
@@ -235,8 +248,16 @@ def train(
     return model.eval(), curve
 
 
+def build(variant: Variant, preset: Preset) -> DeblurModel | SkipModel:
+    """The untrained network of a variant, at the preset's size."""
+    if variant.network == "skip":
+        w = 2 * preset.width
+        return SkipModel(variant.latent_dim, preset.image_size, (w, w, 2 * w, 2 * w), (1, 1, 1, 1))
+    return DeblurModel(variant.latent_dim, preset.image_size, preset.width)
+
+
 @torch.no_grad()
-def restore(model: DeblurModel, feed: Feed, batch_size: int = 50) -> np.ndarray:
+def restore(model: DeblurModel | SkipModel, feed: Feed, batch_size: int = 50) -> np.ndarray:
     """What the model makes of all pictures of ``feed``: uint8 N×H×W×3. Puts training mode back where it was."""
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
@@ -253,17 +274,18 @@ def examine(restored: np.ndarray, sharp: np.ndarray, lpips: Lpips, second: Lpips
 
 
 @torch.no_grad()
-def examine_codes(model: DeblurModel, variant: Variant, pictures: dict, degradation: Degradation) -> dict:
+def examine_codes(model: DeblurModel | SkipModel, variant: Variant, pictures: dict, degradation: Degradation) -> dict:
     """How much the two codes vary from face to face, how far apart they are, and what a linear probe reads in them.
 
     Variance is the mean over the code's numbers of the variance over the test faces. R² is that of ``helpers.probes``
     on the test faces, learnt on (at most 1,500) training faces.
     """
     device, codes = next(model.parameters()).device, {"z_deblur": [], "z_gt": []}
+    encode = model.encode if variant.network == "skip" else model.deblur_encoder
     for images in (pictures["train"][:1500], pictures["test"]):
         feed, found = Feed(images, variant, degradation), {"z_deblur": [], "z_gt": []}
         for batch in feed.pairs.batches(50):
-            found["z_deblur"].append(model.deblur_encoder(feed.inputs(batch).to(device)).float().cpu())
+            found["z_deblur"].append(encode(feed.inputs(batch).to(device)).float().cpu())
             found["z_gt"].append(model.latent_encoder(batch.target.to(device)).float().cpu())
         for name, parts in found.items():
             codes[name].append(torch.cat(parts).numpy())

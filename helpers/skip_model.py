@@ -148,6 +148,10 @@ class SkipModel(nn.Module):
         self.generator = SkipGenerator(widths, depths, latent_dim, fold)
         self.latent_encoder = LatentEncoder(latent_dim, image_size, width=16)
 
+    def encode(self, inputs: torch.Tensor) -> torch.Tensor:
+        """z_deblur alone: N×4×H×W to N×latent_dim."""
+        return self.deblur_encoder(inputs)[0]
+
     def both(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean and perceptual restoration, N×3×H×W around [-1, 1], not clipped; and z_deblur."""
         z_deblur, maps = self.deblur_encoder(inputs)

@@ -58,11 +58,11 @@ def quick(name: str, **changed) -> Variant:
 
 def test_each_variant_changes_one_thing():
     """All but the baseline differ from the thesis in one field, beside what they are called."""
-    thesis = asdict(VARIANTS["thesis"])
     for name, variant in VARIANTS.items():
-        changed = {k for k, v in asdict(variant).items() if v != thesis[k]} - {"group", "title"}
+        base = "skip" if name.startswith("skip-") else "thesis"
+        changed = {k for k, v in asdict(variant).items() if v != asdict(VARIANTS[base])[k]} - {"group", "title"}
         assert len(changed) == (name != "thesis"), name
-    assert len({v.title for v in VARIANTS.values()}) == len(VARIANTS) == 29
+    assert len({v.title for v in VARIANTS.values()}) == len(VARIANTS) == 32
     assert thesis["weights"] == asdict(Weights()) and thesis["edges"] == "blurred" and thesis["latent_dim"] == 512
 
 
@@ -72,6 +72,18 @@ def test_terms_left_out_and_alone(term):
     own = asdict(Weights())
     assert asdict(VARIANTS[f"without-{term}"].weights) == {**own, term: 0}
     assert asdict(VARIANTS[f"only-{term}"].weights) == {**dict.fromkeys(own, 0), term: own[term]}
+
+
+def test_the_skip_models_variants_run(random_ruler):
+    """The second baseline goes through the same run: trained, measured, its code examined; and it is no DeblurModel."""
+    small = replace(PRESETS["tiny"], steps=3, faces=(12, 6, 6))
+    pictures = ablations.load_pictures(small)
+    record = ablations.run("skip-edges-none", 1, small, pictures, random_ruler, random_ruler, progress=False)
+    assert len(record["test"]["PSNR"]) == 6 and record["curve"][-1]["step"] == 3
+    assert record["settings"]["network"] == "skip" and record["codes"]["z_deblur"]["variance"] > 0
+    model = ablations.build(VARIANTS["skip"], small)
+    inputs = torch.rand(2, 4, 64, 64)
+    assert torch.equal(model.encode(inputs), model.deblur_encoder(inputs)[0]) and model.encode(inputs).shape == (2, 512)
 
 
 def test_presets():
