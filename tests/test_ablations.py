@@ -63,7 +63,8 @@ def test_each_variant_changes_one_thing():
         changed = {k for k, v in asdict(variant).items() if v != asdict(VARIANTS[base])[k]} - {"group", "title"}
         assert len(changed) == (name != "thesis"), name
     assert len({v.title for v in VARIANTS.values()}) == len(VARIANTS) == 32
-    assert thesis["weights"] == asdict(Weights()) and thesis["edges"] == "blurred" and thesis["latent_dim"] == 512
+    thesis = VARIANTS["thesis"]
+    assert thesis.weights == Weights() and thesis.edges == "blurred" and thesis.latent_dim == 512
 
 
 @pytest.mark.parametrize("term", list(asdict(Weights())))
