@@ -4,7 +4,8 @@ In a shell::
 
     python -m helpers.training --epochs 30 --out runs/mine                      # on the shipped faces
     python -m helpers.training --epochs 30 --out runs/photos --data my/photos   # folders train/ and val/, or one folder
-    accelerate launch --num_processes 2 -m helpers.training --out runs/two      # two GPUs; or torchrun, or many nodes
+    accelerate launch --num_processes 2 -m helpers.training --out runs/two      # two GPUs; more machines likewise
+    torchrun --nproc_per_node 2 -m helpers.training --out runs/two              # the same, or two processes on a CPU
 
 A run lives in a folder: ``history.jsonl`` grows by a line each epoch, ``best.safetensors`` is the checkpoint of the
 lowest average epoch loss (2.5), ``last.pt`` lets the same command go on where it stopped, exactly as if it never had.
@@ -18,6 +19,7 @@ import argparse
 import copy
 import json
 import math
+import os
 import platform
 import signal
 import time
@@ -112,6 +114,16 @@ def precision_for(device: torch.device, asked: str = "auto") -> str:
     return "bf16" if device.type == "cpu" and any(getattr(torch.cpu, n, bool)() for n in names) else "no"
 
 
+def processes() -> PartialState:
+    """Which of how many processes this is, and its device, as torchrun or a launcher of accelerate has set it up.
+
+    Accelerate keeps what it first sees of a process for ever; a notebook may train twice and start processes later.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # Without a GPU accelerate joins the processes only if told that the CPU is meant.
+    return PartialState(cpu=int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.cuda.is_available())
+
+
 def training_step(
     model: torch.nn.Module,
     loss: TotalLoss,
@@ -187,8 +199,7 @@ def train(
     recipe, out = recipe or Recipe(), Path(out)
     if len(train_images) < recipe.batch_size:
         raise TrainingError(f"{len(train_images)} training images are fewer than one batch of {recipe.batch_size}")
-    AcceleratorState._reset_state()  # it keeps the first precision of a process for ever; a notebook may train twice
-    precision = precision_for(PartialState().device, recipe.precision)
+    precision = precision_for(processes().device, recipe.precision)
     accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_steps=recipe.accumulate)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     seed_everything(recipe.seed)
@@ -341,7 +352,6 @@ def _prepare(model, loss: TotalLoss, recipe: Recipe, accelerator: Accelerator, c
         network = DistributedDataParallel(
             model,
             device_ids=[device] if cuda else None,
-            broadcast_buffers=False,  # running statistics are of all processes already
             static_graph=recipe.weights.latent == 0,  # the third network then gets no gradient, which must be allowed
         )
     if not (cuda if compile is None else compile):
@@ -517,7 +527,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         images = {split: load_split(args.data, split, args.limit) for split in ("train", "val")}
         source = "photographs" if args.data else "shipped faces"
-        state = PartialState()
+        state = processes()
         state.print(f"{len(images['train'])} {source} to train on, {len(images['val'])} to validate on")
         options = {"compile": args.compile, "workers": args.workers, "save_every": args.save_every}
         # Several processes would not stop after the same step: theirs end at once, and go on from what was saved.
