@@ -695,7 +695,7 @@ def test_a_full_disk_says_how_much_is_needed(many, monkeypatch):
 
 
 def test_a_disk_that_fills_up(many, monkeypatch, decoded):
-    """Nine pictures fit (a limit on the size of a file), then no more: told; what is there is whole and gone on with."""
+    """Nine pictures fit (a limit on the size of a file), then no more: told; what is there is whole."""
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(data, "AT_ONCE", 4)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
