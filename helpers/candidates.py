@@ -25,12 +25,13 @@ from tqdm.auto import tqdm
 from helpers.checkpoints import write_json
 from helpers.data import ImageError, load_split
 from helpers.diffir import DIRformer
+from helpers.ema import Ema
 from helpers.metrics import evaluate
 from helpers.nafnet import NafNet
 from helpers.networks import count_parameters
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
-from helpers.resumable import Ema, batch_of
+from helpers.resumable import batch_of
 from helpers.seeds import SEED, seed_everything
 from helpers.skip_model import SkipModel, fidelity_loss
 from helpers.training import TrainingError, hardware

@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from helpers import resumable
 from helpers.checkpoints import CheckpointError, load_checkpoint, read_about, save_checkpoint, write_json
 from helpers.data import ImageError, denormalise, load_split
+from helpers.ema import Ema
 from helpers.losses import TotalLoss, Weights
 from helpers.metrics import measure
 from helpers.networks import LatentEncoder, ShapeError
@@ -219,7 +220,7 @@ def train(
     model = SkipModel(image_size=images[0].shape[0], **shape).to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=1e-2, fused=True)
     loss = TotalLoss((lpips or load_lpips()).to(device), weights)
-    ema = resumable.Ema(model, 0.999)
+    ema = Ema(model, 0.999)
 
     def step(number: int) -> dict[str, float]:
         for group in optimiser.param_groups:
