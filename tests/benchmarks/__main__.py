@@ -7,6 +7,8 @@ python -m tests.benchmarks --record                 # into data/results/benchmar
 """
 
 import argparse
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -64,11 +66,20 @@ def main(arguments: list[str] | None = None) -> None:
     if args.record:
         name = "benchmarks" if device.type == "cpu" else "benchmarks_gpu"
         out = data_folder() / "results" / f"{name}.json"
-    for part in args.parts or PARTS:
-        result = run(part, setup)
-        report.merge(out, part, result)
-        print(report.section(part, result), flush=True)
+    parts = args.parts or list(PARTS)
+    if len(parts) == 1:
+        result = run(parts[0], setup)
+        report.merge(out, parts[0], result)
+        print(report.section(parts[0], result), flush=True)
+        return
+    # Each part has an interpreter of its own, so that none sees the memory of another, and none can take others along.
+    options = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in PARTS]
+    failed = [
+        part for part in parts if subprocess.run([sys.executable, "-m", "tests.benchmarks", part, *options]).returncode
+    ]
     print(f"written to {out} and {out.with_suffix('.md')}")
+    if failed:
+        raise SystemExit(f"error: these parts failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -67,11 +67,11 @@ def visit(folder: str, setup: Setup, load: bool) -> list[dict]:
             }
         )  # fmt: skip
 
-    began, batch_size = time.perf_counter(), setup.batches[0]
+    began, batch_size = time.perf_counter(), setup.batch
     images = load_split(folder, "train")
     lap(f"open {len(images)} files", began)
     began = time.perf_counter()
-    loop = ours.loaded(setup, Pairs(images, flip=True), batch_size, ours.threads(setup))
+    loop = ours.loaded(Pairs(images, flip=True), batch_size, setup.device)
     next(loop)
     lap("first batch", began)
     if load:
@@ -109,7 +109,7 @@ def folder(setup: Setup) -> dict:
             rows += [{"start": start, **row} for row in json.loads(done.stdout.splitlines()[-1])]
     note = (
         f"{setup.files} JPEG files of {WIDTH}×{HEIGHT} pixels, {min(setup.different, setup.files)} different ones, "
-        f"opened by a fresh interpreter, twice. Batches of {setup.batches[0]}. The training is the thesis's model, "
+        f"opened by a fresh interpreter, twice. Batches of {setup.batch}. The training is the thesis's model, "
         f"{setup.folder_trained} steps; the long run of steps is the loader alone, since nothing else of "
         "a step depends on the folder. Memory is the largest so far, libraries included; the system may take back "
         "what is mapped from files."

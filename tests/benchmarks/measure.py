@@ -29,11 +29,13 @@ class Setup:
     image_size: int = 128
     latent_dim: int = 512
     faces: int = 640  # images to train on
-    batches: tuple[int, ...] = (16, 32)  # of the part ``training``; the first is the batch size of every other part
+    batches: tuple[int, ...] = (16, 32)  # of the part ``training``
+    batch: int = 16  # of every other part
     segments: int = 8  # plain and ours take turns: so many segments ...
     segment_steps: int = 5  # ... of so many steps
     rounds: int = 3  # repetitions of everything else
     steps: int = 2  # steps in a repetition
+    launches: int = 2  # of every interpreter that is measured from its start
     sweep: tuple[int, ...] = (4, 8, 16, 32, 64)
     matrices: tuple[int, ...] = (512, 1024, 2048)
     seconds: float = 0.2  # how long a kernel is repeated
@@ -41,7 +43,6 @@ class Setup:
     restored: int = 60  # single pictures of the latency
     threads: tuple[int, ...] = (0, 1, 2, 4)  # of the loader
     loaded: int = 640  # images through the loader, a repetition
-    processes: tuple[int, ...] = (1, 2)
     files: int = 200_000  # of the part ``folder``
     different: int = 2_000  # pictures that differ among them
     folder_steps: int = 1_000  # of the loader alone
@@ -54,7 +55,7 @@ class Setup:
         if device.type != "cuda":
             return cls(device)
         return cls(
-            device, faces=4096, batches=(16, 32, 256), segments=6, segment_steps=40, rounds=5, steps=20,
+            device, faces=4096, batches=(16, 32, 256), batch=256, segments=6, segment_steps=40, rounds=5, steps=20,
             sweep=(4, 16, 64, 128, 256, 512, 1024), matrices=(1024, 2048, 4096, 8192, 16384), evaluated=400,
             loaded=4096, restored=200,
         )  # fmt: skip
@@ -63,8 +64,8 @@ class Setup:
     def quick(cls, device: torch.device) -> "Setup":
         """Every part in miniature, for tests and for a first look: the figures mean nothing."""
         return cls(
-            device, image_size=64, latent_dim=16, faces=24, batches=(4,), segments=2, segment_steps=2, rounds=2,
-            steps=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4, restored=5, threads=(0, 2),
+            device, image_size=64, latent_dim=16, faces=24, batches=(4,), batch=4, segments=2, segment_steps=2,
+            rounds=2, steps=1, launches=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4, restored=5, threads=(0, 2),
             loaded=16, files=200, different=20, folder_steps=10, folder_trained=1,
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ def peaks(setup: Setup) -> dict[str, dict[int, float]]:
 
 def step_flops(setup: Setup, batch_size: int) -> int:
     """Operations of one training step, forward and backward, counted by PyTorch in what the step calls."""
-    run = ours.Ours(setup, batch_size)
+    run = ours.Ours(setup, batch_size, compiled=False)
     counter = FlopCounterMode(display=False)
     inputs, target = run.batch()
     with counter:
@@ -119,14 +119,13 @@ def describe(layer: nn.Module) -> str:
 
 def layers(setup: Setup) -> dict:
     """Every layer alone, forward and backward: time, operations, bytes, and which of the machine's limits binds it."""
-    run = ours.Ours(setup, setup.batches[0])
+    run = ours.Ours(setup, setup.batch, compiled=False)
     kind = TYPES[run.kind]
     best = max(max(s.values()) for k, s in peaks(setup).items() if k == run.kind)
     copy = bandwidth(setup)
     rows, measured = [], {}
-    model = ours.bare(run.model)
-    names = dict(model.named_modules())
-    for name, shape in shapes(model, *run.batch()).items():
+    names = dict(run.model.named_modules())
+    for name, shape in shapes(run.model, *run.batch()).items():
         layer, key = names[name], (describe(names[name]), shape)
         if key not in measured:
             measured[key] = layer_row(layer, shape, kind, setup, best, copy)
@@ -135,7 +134,7 @@ def layers(setup: Setup) -> dict:
             )
         next(row for row in rows if (row["kind"], row["input"]) == (key[0], "×".join(map(str, shape))))["times"] += 1
     note = (
-        f"Batch {setup.batches[0]}, {run.kind}. Each layer alone, forward and backward (`times`: layers of the same "
+        f"Batch {setup.batch}, {run.kind}. Each layer alone, forward and backward (`times`: layers of the same "
         f"kind and shape). Bytes are the least that must move: inputs, weights, outputs and their gradients, once each "
         f"way. A layer of fewer operations a byte than the machine's {best / copy:.0f} (peak {best / 1e9:.0f} GFLOP/s, "
         f"copy {copy / 1e9:.1f} GB/s) is bound by memory, however well it is written; `roof` is what it could reach."

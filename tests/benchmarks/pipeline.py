@@ -29,13 +29,15 @@ def take(batches: Iterator, count: int) -> None:
 
 def pipeline(setup: Setup) -> dict:
     """Images a second that the loader makes when nobody trains, by its number of threads, beside the plain way."""
-    images, batch_size = faces(setup), setup.batches[0]
+    images, batch_size = faces(setup), setup.batch
     count = max(1, setup.loaded // batch_size)
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(images, Path(folder))
         makers = {"plain": lambda: plain_batches(files, batch_size)}
         for n in setup.threads:
-            makers[f"ours, {n} threads"] = lambda n=n: ours.loaded(setup, Pairs(images, flip=True), batch_size, n)
+            makers[f"ours, {n} threads"] = lambda n=n: ours.loaded(
+                Pairs(images, flip=True), batch_size, setup.device, n
+            )
         actions = {name: lambda make=make: take(make(), count) for name, make in makers.items()}
         take(makers["plain"](), 1)
         times = take_turns(actions, setup.rounds, setup.device)
@@ -73,7 +75,7 @@ images = measure.faces(setup, min(6600, int(sys.argv[3])))
 lap("decode the faces")
 scale = measure.ruler(setup.device)
 lap("LPIPS")
-run = ours.Ours(setup, setup.batches[0], images=images, ruler=scale)
+run = ours.Ours(setup, setup.batch, images=images, ruler=scale)
 lap("networks and optimiser")
 loop = run.losses()
 next(loop)
@@ -92,7 +94,7 @@ def start(setup: Setup) -> dict:
     name = "quick" if setup.image_size < 128 else "full"
     count = "6600" if name == "full" else "24"
     laps: list[dict[str, float]] = []
-    for _ in range(min(2, setup.rounds)):
+    for _ in range(setup.launches):
         done = subprocess.run(
             [sys.executable, "-c", START, name, str(setup.device), count],
             capture_output=True, text=True,
@@ -104,7 +106,7 @@ def start(setup: Setup) -> dict:
     whole = [sum(v for k, v in lap.items() if k != "second step") for lap in laps]
     rows.append({"what": "until the first step is done", "s": min(whole), "first time (s)": whole[0]})
     note = (
-        f"A fresh interpreter, {count} faces, batch {setup.batches[0]}; the better of {len(laps)} and the first "
+        f"A fresh interpreter, {count} faces, batch {setup.batch}; the better of {len(laps)} and the first "
         "(whose files are perhaps not yet in the system's cache)."
     )
     return {"note": note, "rows": rows}

@@ -24,7 +24,7 @@ class Pieces:
     """
 
     def __init__(self, run: ours.Ours):
-        self.run, self.model = run, ours.bare(run.model)
+        self.run, self.model = run, run.model
 
     def step(self, inputs: torch.Tensor, target: torch.Tensor, update: bool = True) -> dict[str, float]:
         """One step; seconds of every piece."""
@@ -50,10 +50,10 @@ class Pieces:
         restored_cut = restored.detach().requires_grad_()
         z_gt = forward("latent_encoder", target)
         z_gt_cut = z_gt.detach().requires_grad_()
-        weights = asdict(self.run.loss.weights)
+        weights = asdict(self.run.terms.weights)
         terms = {
             "l1": lambda: l1_loss(restored_cut.float(), target),
-            "lpips": lambda: self.run.loss.lpips(restored_cut, target).mean(),
+            "lpips": lambda: self.run.terms.lpips(restored_cut, target).mean(),
             "ssim": lambda: ssim_loss(restored_cut, target),
             "tv": lambda: tv_loss(restored_cut.float()),
             "latent": lambda: latent_loss(z_cut, z_gt_cut),
@@ -72,7 +72,7 @@ class Pieces:
 
 def shares(setup: Setup) -> dict:
     """What share of a step each network and each loss term costs, each forward and backward."""
-    run = ours.Ours(setup, setup.batches[0], compiled=False)
+    run = ours.Ours(setup, setup.batch, compiled=False)
     pieces, batch = Pieces(run), run.batch()
     pieces.step(*batch)
     run.step(*batch)
@@ -97,7 +97,7 @@ def shares(setup: Setup) -> dict:
     rows.append({"what": "all pieces", "both (ms)": 1e3 * total, "share of the step": 1.0})
     rows.append({"what": "the step in one piece", "both (ms)": 1e3 * spread(whole)["median"]})
     note = (
-        f"Batch {setup.batches[0]}, {run.kind}, medians of {len(steps)} steps. The step is cut at the networks' "
+        f"Batch {setup.batch}, {run.kind}, medians of {len(steps)} steps. The step is cut at the networks' "
         "borders and each piece timed; the gradients are those of the whole step (a test compares them)."
     )
     return {"note": note, "rows": rows}
@@ -114,7 +114,7 @@ def trace(setup: Setup, steps: int = 3) -> dict:
     "GPU". ``rows`` has the sum of each name, ``operations`` the twelve costliest operations by their own time.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
-    run = ours.Ours(setup, setup.batches[0])
+    run = ours.Ours(setup, setup.batch)
     batches = run.batches()
     for _ in range(2):
         run.step(*next(batches))
@@ -144,7 +144,7 @@ def trace(setup: Setup, steps: int = 3) -> dict:
         if event.key.startswith(("aten::", "Optimizer", "cuda"))
     ][:12]
     note = (
-        f"{steps} steps of batch {setup.batches[0]} with the loader's threads, {length:.0f} ms, seen by "
+        f"{steps} steps of batch {setup.batch} with the loader's threads, {length:.0f} ms, seen by "
         "`torch.profiler` (which slows them down a little). Waiting for the batch is the time in which the device has "
         "no work because the loader is late. Intervals within a step lie inside one another."
     )
@@ -177,11 +177,20 @@ def intervals(events: list, gap: float = 0.02) -> list[list]:
         [e.name[2:], e.time_range.start / 1e3 - zero, e.time_range.elapsed_us() / 1e3, others.get(e.thread, "training")]
         for e in marked
     ]
-    busy: list[list[float]] = []
-    for start, end in kernels:
-        if busy and start - busy[-1][1] <= gap:
-            busy[-1][1] = max(busy[-1][1], end)
-        else:
-            busy.append([start, end])
+    busy = joined(kernels, gap)
+    while len(busy) > 1000:  # a picture shows no more
+        gap *= 2
+        busy = joined(kernels, gap)
     found += [["busy", start - zero, end - start, "GPU"] for start, end in busy]
     return [[name, round(s, 3), round(d, 3), thread] for name, s, d, thread in sorted(found, key=lambda f: f[1])]
+
+
+def joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    """Sorted spans (start, end), those made one that follow within ``gap``."""
+    out: list[tuple[float, float]] = []
+    for start, end in spans:
+        if out and start - out[-1][1] <= gap:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out

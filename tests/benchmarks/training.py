@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ def training(setup: Setup) -> dict:
             times = take_turns(actions, setup.segments, setup.device)
             for loop in loops.values():
                 loop.close()
+            losses = {name: [float(value) for value in values] for name, values in losses.items()}
             last = min(10, setup.segments * setup.segment_steps)  # steps, since one batch is harder than another
             for name in loops:
                 rows.append(
@@ -89,7 +91,7 @@ def climbing(
     channels_last: bool = False,
     half: bool = False,
     fused: bool = False,
-    threads: int = 0,
+    threads: int | None = 0,
     compiled: bool = False,
 ) -> Iterator[float]:
     """The plain loop with any of the optimisations; yields the loss of each step.
@@ -99,18 +101,18 @@ def climbing(
     together : the faces are decoded once and a batch is made at once
     target_free : our LPIPS, in which nothing but the restored picture has a gradient
     half : the precision that ours chooses on this device
-    threads : batches are made ahead in so many threads
+    threads : batches are made ahead in so many threads; None leaves the number to the loader
     """
-    device, batch_size = setup.device, setup.batches[0]
+    device, batch_size = setup.device, setup.batch
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = start(setup).to(memory_format=layout).train()
-    loss = TotalLoss(scale if target_free else _Package(scale))
+    loss = TotalLoss(deepcopy(scale).to(memory_format=layout) if target_free else _Package(scale))
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-4, fused=fused)
-    scaler = torch.amp.GradScaler(device.type, enabled=half and ours.kind(setup) == "float16")
+    scaler = torch.amp.GradScaler(device.type, enabled=half and ours.kind(device) == "float16")
     forward = torch.compile(model) if compiled else model
     pairs = Pairs(images, flip=True)
-    if threads:
-        batches = ours.loaded(setup, pairs, batch_size, threads)
+    if threads != 0:
+        batches = ours.loaded(pairs, batch_size, device, threads)
     elif together:
         batches = ((b.input, b.target) for b in (pairs.batch(i.tolist(), e) for e, i in order(len(pairs), batch_size)))
     else:
@@ -118,7 +120,7 @@ def climbing(
     with contextlib.closing(batches):
         for inputs, target in batches:
             inputs, target = (t.to(device, memory_format=layout) for t in (inputs, target))
-            with torch.autocast(device.type, getattr(torch, ours.kind(setup)), enabled=half):
+            with torch.autocast(device.type, getattr(torch, ours.kind(device)), enabled=half):
                 restored, z_deblur, z_gt = forward(inputs, target)
                 total = loss(restored, target, z_deblur, z_gt)["total"]
             optimiser.zero_grad(set_to_none=True)
@@ -141,15 +143,15 @@ class _Package(torch.nn.Module):
 
 def ladder(setup: Setup) -> dict:
     """Each optimisation switched on after the other, with its own gain."""
-    images, scale = faces(setup), ruler(setup.device)
+    images, scale, device = faces(setup), ruler(setup.device), setup.device
     options = {
         "plain": {},
         "faces decoded once, a batch blurred at once": {"together": True},
         "LPIPS without the target's and its own gradients": {"target_free": True},
         "channels-last": {"channels_last": True},
-        "half" if ours.kind(setup) == "float32" else ours.kind(setup): {"half": ours.kind(setup) != "float32"},
+        "half" if ours.kind(device) == "float32" else ours.kind(device): {"half": ours.kind(device) != "float32"},
         "fused Adam": {"fused": True},
-        "the next batch made ahead": {"threads": ours.threads(setup)},
+        "the next batch made ahead": {"threads": None},
     }
     if setup.device.type == "cuda":
         options["torch.compile"] = {"compiled": True}
@@ -159,19 +161,19 @@ def ladder(setup: Setup) -> dict:
         for name, option in options.items():
             switched |= option
             loops[name] = climbing(setup, files, images, scale, **switched)
-        loops["helpers.training"] = ours.Ours(setup, setup.batches[0], images=images, ruler=scale).losses()
+        loops["helpers.training"] = ours.Ours(setup, setup.batch, images=images, ruler=scale).losses()
         losses = {name: [next(loop)] for name, loop in loops.items()}
         actions = {name: run_some(loop, setup.steps, losses[name]) for name, loop in loops.items()}
         times = take_turns(actions, setup.rounds, setup.device)
         for loop in loops.values():
             loop.close()
     for name in loops:
-        row = {"switched on": name, **rates(setup.batches[0] * setup.steps, times[name])}
+        row = {"switched on": name, **rates(setup.batch * setup.steps, times[name])}
         row["gain of this step"] = row["images/s"] / rows[-1]["images/s"] if rows else None
         row["times plain"] = row["images/s"] / rows[0]["images/s"] if rows else 1.0
         rows.append(row)
     note = (
-        f"Each row has everything above it switched on, too. Batch {setup.batches[0]}, {setup.rounds} turns of "
+        f"Each row has everything above it switched on, too. Batch {setup.batch}, {setup.rounds} turns of "
         f"{setup.steps} steps. The last row is the real thing, which should equal the one before."
     )
     return {"note": note, "rows": rows}
