@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(report.section(parts[0], result), flush=True)
         return
     # Each part has an interpreter of its own, so that none sees the memory of another, and none can take others along.
-    options = [word for word in (sys.argv[1:] if arguments is None else arguments) if word not in PARTS]
+    options = ["--device", args.device, "--out", str(out)] + (["--quick"] if args.quick else [])
+    options += ["--folder-path", str(args.folder_path)] if args.folder_path else []
     failed = [
         part for part in parts if subprocess.run([sys.executable, "-m", "tests.benchmarks", part, *options]).returncode
     ]

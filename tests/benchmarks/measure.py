@@ -65,8 +65,8 @@ class Setup:
         """Every part in miniature, for tests and for a first look: the figures mean nothing."""
         return cls(
             device, image_size=64, latent_dim=16, faces=24, batches=(4,), batch=4, segments=2, segment_steps=2,
-            rounds=2, steps=1, launches=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4, restored=5, threads=(0, 2),
-            loaded=16, files=200, different=20, folder_steps=10, folder_trained=1,
+            rounds=2, steps=1, launches=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4,
+            restored=5, threads=(0, 2), loaded=16, files=200, different=20, folder_steps=10, folder_trained=1,
         )  # fmt: skip
 
 
