@@ -99,11 +99,21 @@ def shipped(name: str) -> Path:
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file aside, then rename it: whatever happens, the file is the old or the new one."""
+    """Let ``write`` fill a file aside, then rename it: whatever happens, the file is the old or the new one.
+
+    The new one is on the disk before it takes the name, so that this holds for a power cut too. Where writing fails
+    (a full disk), what was written aside is removed.
+    """
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
+    try:
+        write(part)
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: str | Path, content) -> None:

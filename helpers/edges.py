@@ -40,7 +40,7 @@ def edge_maps(images: np.ndarray, thresholds: tuple[float, float] = THRESHOLDS) 
     return np.stack([canny(image, *thresholds) for image in images])
 
 
-def four_channels(images: np.ndarray, edges: np.ndarray) -> torch.Tensor:
+def four_channels(images: np.ndarray | torch.Tensor, edges: np.ndarray | torch.Tensor) -> torch.Tensor:
     """The network's input: normalised RGB (equation 31) and the edge map as the fourth channel.
 
     Parameters
@@ -54,4 +54,4 @@ def four_channels(images: np.ndarray, edges: np.ndarray) -> torch.Tensor:
     """
     if images.shape[:3] != edges.shape:
         raise ImageError(f"images {images.shape} and edge maps {edges.shape} do not belong together")
-    return torch.cat([normalise(images), torch.from_numpy(edges).float()[:, None]], dim=1)
+    return torch.cat([normalise(images), torch.as_tensor(edges).float()[:, None]], dim=1)

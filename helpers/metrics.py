@@ -10,6 +10,7 @@ In a shell, the table of a checkpoint beside the blurred input and Table 1 of th
 
 import argparse
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 
 from helpers.checkpoints import CheckpointError
 from helpers.data import SPLITS, ImageError, denormalise, load_split, normalise
+from helpers.loading import ahead, available_cores
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
 from helpers.restorer import Restorer
@@ -81,20 +83,15 @@ def measure(restored: np.ndarray, target: np.ndarray, lpips: Lpips | None = None
     _same(restored, target)
     device = next(lpips.parameters()).device if lpips else "cpu"
     rows = []
-    for start in range(0, len(restored), batch_size):
-        some, truth = restored[start : start + batch_size], target[start : start + batch_size]
-        a, b = normalise(some), normalise(truth)
-        block = pd.DataFrame(
-            {
-                "PSNR": [psnr(x, y) for x, y in zip(some, truth, strict=True)],
-                "SSIM": [ssim(x, y) for x, y in zip(some, truth, strict=True)],
-                "L1": l1(a, b).numpy(),
-                "MSE": mse(a, b).numpy(),
-            }
-        )
-        if lpips:
-            block[lpips.name] = lpips(a.to(device), b.to(device)).cpu().numpy()
-        rows.append(block)
+    with ThreadPoolExecutor(available_cores()) as pool:  # SSIM takes most of the time, and an image has its own
+        for start in range(0, len(restored), batch_size):
+            some, truth = restored[start : start + batch_size], target[start : start + batch_size]
+            by_image = [pool.map(function, some, truth) for function in (psnr, ssim)]
+            a, b = normalise(some), normalise(truth)
+            block = {"L1": l1(a, b).numpy(), "MSE": mse(a, b).numpy()}
+            if lpips:
+                block[lpips.name] = lpips(a.to(device), b.to(device)).cpu().numpy()
+            rows.append(pd.DataFrame({"PSNR": list(by_image[0]), "SSIM": list(by_image[1]), **block}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -106,6 +103,7 @@ def evaluate(
     batch_size: int = 50,
     progress: bool = False,
     with_input: bool = True,
+    part: tuple[int, int] = (0, 1),
 ) -> dict[str, pd.DataFrame]:
     """Measure the blurred input and what a model makes of it, on the same images.
 
@@ -113,6 +111,7 @@ def evaluate(
     ----------
     model : takes N×4×H×W and gives N×3×H×W in [-1, 1]; a module is put into evaluation mode, on its own device
     with_input : measure the blurred input too; training leaves it out, since a fixed blur scores the same each epoch
+    part : (r, w) measures every w-th batch from the r-th: the share of one of w processes, which may be none
 
     Returns
     -------
@@ -124,9 +123,9 @@ def evaluate(
         was_training = model.training
         model.eval()
     tables = {"input": [], "restored": []}
-    for batch in tqdm(
-        pairs.batches(batch_size), total=-(-len(pairs) // batch_size), desc="evaluate", disable=not progress
-    ):
+    total = len(range(part[0] * batch_size, len(pairs), part[1] * batch_size))
+    batches = ahead(pairs.batches(batch_size, part))  # the next one is made while this one is restored and measured
+    for batch in tqdm(batches, total=total, desc="evaluate", disable=not progress):
         restored = denormalise(model(batch.input.to(device)))
         if with_input:
             tables["input"].append(measure(batch.blurred, batch.sharp, lpips))

@@ -14,7 +14,7 @@ from helpers.seeds import SEED, rng_for
 
 @dataclass
 class Batch:
-    """``n`` images on their way through the course; tensors are float32 on the CPU."""
+    """``n`` images on their way through the course; tensors are float32, on the CPU unless asked for elsewhere."""
 
     input: torch.Tensor  # n×4×H×W: blurred RGB in [-1, 1] and the edge map, 0 or 1
     target: torch.Tensor  # n×3×H×W in [-1, 1]
@@ -64,29 +64,44 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.sharp)
 
-    def batch(self, indices: Sequence[int], epoch: int | None = None) -> Batch:
-        """The images of ``indices``; without an ``epoch`` the fixed version that validation and test use."""
+    def batch(self, indices: Sequence[int], epoch: int | None = None, device: str | torch.device = "cpu") -> Batch:
+        """The images of ``indices``; without an ``epoch`` the fixed version that validation and test use.
+
+        The blur is computed on ``device``, where the batch's tensors then are; Canny on the CPU, by OpenCV. A GPU adds
+        in another order, so that there a value may fall on the other side of a rounding to 8 bits.
+        """
         sharp = np.stack([self.sharp[i] for i in indices])
         keys = [(i,) if epoch is None else (i, epoch + 1) for i in indices]
         rngs = [rng_for(self.seed, *key) for key in keys]
         mirror = np.array([self.flip and epoch is not None and bool(rng.integers(2)) for rng in rngs])
         sharp[mirror] = sharp[mirror, :, ::-1]
+        target = _upload(sharp, device)
         if self.blurred is None:
             params = [self.degradation.sample(rng) for rng in rngs]
-            images = torch.from_numpy(sharp).movedim(-1, 1).float() / 255
+            images = target.movedim(-1, 1).float() / 255
             # A blurred photograph is a file of 8-bit numbers, so ours is rounded too.
             degraded = (self.degradation(images, params) * 255).round().clamp(0, 255).to(torch.uint8)
-            blurred = degraded.movedim(1, -1).contiguous().numpy()
+            degraded = degraded.movedim(1, -1).contiguous()
+            blurred = degraded.cpu().numpy()
         else:
             params = [{} for _ in indices]
             blurred = np.stack([self.blurred[i] for i in indices])
             if blurred.shape != sharp.shape:
                 raise ImageError(f"blurred images {blurred.shape} and sharp ones {sharp.shape} differ in shape")
             blurred[mirror] = blurred[mirror, :, ::-1]
+            degraded = _upload(blurred, device)
         edges = edge_maps(sharp if self.edges == "oracle" else blurred, self.thresholds)
-        return Batch(four_channels(blurred, edges), normalise(sharp), blurred, edges, sharp, params)
+        inputs = four_channels(degraded, _upload(edges, device))
+        return Batch(inputs, normalise(target), blurred, edges, sharp, params)
 
-    def batches(self, batch_size: int = 50) -> Iterator[Batch]:
-        """All images in order, as validation and test want them."""
-        for start in range(0, len(self), batch_size):
+    def batches(self, batch_size: int = 50, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """All images in order, as validation and test want them; ``part`` (r, w): every w-th batch from the r-th."""
+        rank, world = part
+        for start in range(rank * batch_size, len(self), world * batch_size):
             yield self.batch(range(start, min(start + batch_size, len(self))))
+
+
+def _upload(array: np.ndarray, device: str | torch.device) -> torch.Tensor:
+    """To a GPU from memory that is pinned, so that the copy runs beside the computation."""
+    tensor, device = torch.from_numpy(array), torch.device(device)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -5,52 +5,29 @@ ends with the same weights as one that was not. ``state.pt`` holds all that is n
 """
 
 import argparse
-import copy
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from helpers.checkpoints import write_json, write_whole
 from helpers.data import ImageError, load_split
+from helpers.ema import Ema
+from helpers.loading import indices_of
 from helpers.pairs import Batch, Pairs
-from helpers.seeds import SEED, rng_for, seed_everything
+from helpers.seeds import SEED, seed_everything
 from helpers.training import TrainingError, hardware
-
-
-class Ema:
-    """An exponential moving average of a module's weights; ``.module`` is the averaged copy.
-
-    The decay warms up, min(``decay``, (1 + n) / (10 + n)) at step n, so that the random start is soon forgotten.
-    """
-
-    def __init__(self, module: nn.Module, decay: float):
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
-        self.decay, self.source = decay, module
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move the average towards the module's weights; ``step`` counts from 0."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        seen = set()  # a tensor that is named twice is averaged once
-        for average, now in zip(self.module.state_dict().values(), self.source.state_dict().values(), strict=True):
-            if average.data_ptr() not in seen:
-                average.lerp_(now, weight) if average.is_floating_point() else average.copy_(now)
-                seen.add(average.data_ptr())
 
 
 def batch_of(pairs: Pairs, step: int, batch_size: int) -> Batch:
     """The training batch of ``step`` (from 0): every epoch in another order, which the seed of ``pairs`` decides."""
-    per_epoch = len(pairs) // batch_size
-    if not per_epoch:
+    if len(pairs) < batch_size:
         raise TrainingError(f"{len(pairs)} training images are fewer than one batch of {batch_size}")
-    epoch, place = divmod(step, per_epoch)
-    order = rng_for(pairs.seed, epoch).permutation(len(pairs))
-    return pairs.batch(order[place * batch_size : (place + 1) * batch_size].tolist(), epoch)
+    indices, epoch = indices_of(len(pairs), pairs.seed, step, batch_size)
+    return pairs.batch(indices.tolist(), epoch)
 
 
 def run(
