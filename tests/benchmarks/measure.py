@@ -51,13 +51,13 @@ class Setup:
 
     @classmethod
     def full(cls, device: torch.device) -> "Setup":
-        """What is recorded. A GPU takes larger batches, and more steps before its clock means anything."""
+        """What is recorded. A GPU takes larger batches and more steps; it compiles for each batch size anew."""
         if device.type != "cuda":
             return cls(device)
         return cls(
-            device, faces=4096, batches=(16, 32, 256), batch=256, segments=6, segment_steps=40, rounds=5, steps=20,
-            sweep=(4, 16, 64, 128, 256, 512, 1024), matrices=(1024, 2048, 4096, 8192, 16384), evaluated=400,
-            loaded=4096, restored=200,
+            device, faces=4096, batches=(16, 256), batch=256, segments=4, segment_steps=25, rounds=3, steps=10,
+            sweep=(16, 64, 256, 1024), matrices=(1024, 2048, 4096, 8192, 16384), evaluated=400, loaded=4096,
+            restored=200,
         )  # fmt: skip
 
     @classmethod

@@ -61,7 +61,7 @@ def peak(setup: Setup) -> dict:
         for size, speed in by_size.items()
     ]
     rows.append({"what": "memory copy", "GB/s": bandwidth(setup) / 1e9})
-    for batch_size in setup.batches:
+    for batch_size in sorted({setup.batch, setup.batches[-1]}):
         flops = step_flops(setup, batch_size)
         run = ours.Ours(setup, batch_size)
         batch = run.batch()
