@@ -105,7 +105,7 @@ def test_layers_are_those_of_the_networks(results):
 
 
 def test_plain_pictures_are_ours(faces, tmp_path):
-    """The plain loop's batch is the engine's: same order, mirror and blur; OpenCV rounds its blur a little otherwise."""
+    """The plain loop's batch is the engine's: same order, mirror and blur, which OpenCV rounds a little otherwise."""
     files = write_files(faces, tmp_path)
     epoch, indices = next(plain.order(len(faces), 4))
     inputs, target = plain.prepare(files, indices, epoch)
