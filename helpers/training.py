@@ -54,7 +54,6 @@ from helpers.seeds import SEED, seed_everything
 from helpers.syncnorm import synchronise
 
 PRECISIONS = ("auto", "bf16", "fp16", "no")
-LOOK_EVERY = 50  # steps; on a GPU, where looking at a loss means to wait for it
 
 
 class TrainingError(RuntimeError):
@@ -112,6 +111,11 @@ def precision_for(device: torch.device, asked: str = "auto") -> str:
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public question for this yet
     return "bf16" if device.type == "cpu" and any(getattr(torch.cpu, n, bool)() for n in names) else "no"
+
+
+def look_every(device: torch.device) -> int:
+    """After how many steps the loss is looked at, which makes a GPU wait. NaN is never saved: saving looks as well."""
+    return 50 if device.type == "cuda" else 1
 
 
 def processes() -> PartialState:
@@ -285,8 +289,7 @@ def train(
                 with bar:
                     for place in range(first, per_epoch):
                         last = place + 1 == per_epoch
-                        # To look at the loss is to wait for the GPU. What was not looked at is not saved either.
-                        look = device.type != "cuda" or last or (place + 1) % LOOK_EVERY == 0
+                        look = last or (place + 1) % look_every(device) == 0
                         one_step(batches, look)
                         if look:
                             bar.set_postfix(loss=f"{run.sums['total'] / (place + 1):.4f}", refresh=False)
@@ -368,7 +371,7 @@ def _prepare(model, loss: TotalLoss, recipe: Recipe, accelerator: Accelerator, c
                 restored, z_deblur, z_gt = fast[0](inputs, target)
                 total = fast[1](restored, target, z_deblur, z_gt)["total"]
             accelerator.backward(total)
-            float(total)
+            float(total.detach())  # waits for a GPU
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
         if compile:
