@@ -60,10 +60,10 @@ def test_part(part, results):
 
 def test_both_loops_start_and_end_alike(results):
     rows = {row["loop"]: row for row in result("training", results)["rows"]}
-    losses = results["training"]["losses"][str(QUICK.batches[0])]
+    losses = results["training"]["losses"][str(QUICK.batch)]
     assert rows["plain"]["first loss"] == pytest.approx(rows["ours"]["first loss"], rel=0.02)
     assert abs(rows["ours"]["last loss against plain"]) < 0.05  # five steps of 16 bits; 2 % is asked of a real run
-    assert len(losses["plain"]) == len(losses["ours"]) == 1 + QUICK.segments * QUICK.segment_steps
+    assert len(losses["plain"]) == len(losses["ours"]) == 1 + QUICK.segments * QUICK.turns[QUICK.batch]
 
 
 def test_ladder_begins_with_plain_and_ends_with_the_engine(results):
