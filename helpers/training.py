@@ -150,7 +150,10 @@ def training_step(
         values = dict(zip(parts, numbers.tolist() if look else numbers.double(), strict=True))
         if look and not math.isfinite(values["total"]):
             raise TrainingError(f"the loss is not finite: {values}")  # before the step, so the weights are still good
-        accelerator.backward(parts["total"])
+        total = parts["total"]
+        if accelerator.num_processes > 1:  # gradients are averaged when all have come: without λ₅ z_gt's would never
+            total = total + 0 * z_gt.float().sum()
+        accelerator.backward(total)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return values
@@ -350,16 +353,12 @@ def _prepare(model, loss: TotalLoss, recipe: Recipe, accelerator: Accelerator, c
     """
     device, world = accelerator.device, accelerator.num_processes
     cuda = device.type == "cuda"
+    torch.backends.cudnn.benchmark = cuda  # try the ways to convolve; the shapes stay the same for the whole run
     network = model
     if world > 1:
-        network = DistributedDataParallel(
-            model,
-            device_ids=[device] if cuda else None,
-            static_graph=recipe.weights.latent == 0,  # the third network then gets no gradient, which must be allowed
-        )
+        network = DistributedDataParallel(model, device_ids=[device] if cuda else None)
     if not (cuda if compile is None else compile):
         return network, loss, 0.0
-    torch.backends.cudnn.benchmark = True
     started, before = time.perf_counter(), copy.deepcopy(model.state_dict())
     fast = torch.compile(network), torch.compile(loss)
     share = recipe.batch_size // (recipe.accumulate * world)
