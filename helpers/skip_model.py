@@ -202,6 +202,7 @@ def train(
     weights: Weights = WEIGHTS,
     degradation: str = "celebablur",
     lpips: Lpips | None = None,
+    start: str | Path | None = None,
     progress: bool = True,
     **shape,
 ) -> tuple[SkipModel, list[dict]]:
@@ -212,12 +213,16 @@ def train(
     Parameters
     ----------
     fidelity : weight of :func:`fidelity_loss` on the mean, beside the thesis's five terms on the perceptual end
+    start : a checkpoint to begin with, to train on with other weights or on other pictures
     shape : what else :class:`SkipModel` takes
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     resumable.seed_everything(seed)
-    model = SkipModel(image_size=images[0].shape[0], **shape).to(device, memory_format=torch.channels_last)
+    model = SkipModel(image_size=images[0].shape[0], **shape)
+    if start:
+        load_checkpoint(start, model)
+    model.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=1e-2, fused=True)
     loss = TotalLoss((lpips or load_lpips()).to(device), weights)
     ema = Ema(model, 0.999)
@@ -239,6 +244,7 @@ def train(
 
     settings = {"steps": steps, "batch_size": batch_size, "seed": seed, "rate": rate, "fidelity": fidelity}
     settings |= {"weights": vars(weights), "degradation": degradation, "images": len(images), **shape}
+    settings |= {"start": str(start)} if start else {}
     history = resumable.run(
         out, settings, {"model": model, "opt": optimiser}, step, steps, (ema,), desc="skip model", progress=progress
     )
@@ -306,6 +312,9 @@ def _measure(out: Path, data: str | None, limit: int | None, elsewhere: str | No
 
 def main(argv: list[str] | None = None) -> None:
     extra = {"--measure": {"action": "store_true", "help": "choose the knob and measure what is trained already"}}
+    extra["--start"] = {"help": "a checkpoint to begin with, to train on"}
+    extra["--rate"] = {"type": float, "default": 1e-3, "help": "the highest learning rate"}
+    extra["--lpips-weight"] = {"type": float, "default": WEIGHTS.lpips, "help": "λ of the perceptual loss"}
     extra["--elsewhere"] = {"help": "measure on this folder's test set too; 'faces' for the shipped ones"}
     args = resumable.arguments("helpers.skip_model", __doc__.split("\n\n")[0], {"train": 6000}, argv, extra)
     if args.measure:
@@ -315,16 +324,28 @@ def main(argv: list[str] | None = None) -> None:
             raise SystemExit(f"error: {error}") from None
         return
     images, source = resumable.images_of(args)
+    weights = Weights(**(vars(WEIGHTS) | {"lpips": args.lpips_weight}))
+    settings = {"batch_size": args.batch_size, "seed": args.seed, "rate": args.rate}
     try:
-        model, history = train(images, args.out, args.train_steps, batch_size=args.batch_size, seed=args.seed)
-    except (ImageError, resumable.TrainingError) as error:
+        before = _history_of(args.start) if args.start else []
+        model, history = train(images, args.out, args.train_steps, weights=weights, start=args.start, **settings)
+    except (ImageError, CheckpointError, resumable.TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
-    settings = {"name": "skip", "steps": args.train_steps, "batch_size": args.batch_size, "seed": args.seed}
-    settings |= {"degradation": "celebablur", "weights": vars(WEIGHTS), "latent_dim": model.latent_dim}
+    settings |= {"name": "skip", "steps": args.train_steps, "degradation": "celebablur", "weights": vars(weights)}
     about = resumable.facts(settings, len(images), source, next(model.parameters()).device)
+    about |= {"latent_dim": model.latent_dim, "history": history[-1] if history else None} | (
+        {"before": before} if before else {}
+    )
     path = Path(args.out) / "skip.safetensors"
-    save_checkpoint(path, model, {**about, "history": history[-1] if history else None}, precision="8-bit")
+    save_checkpoint(path, model, about, precision="8-bit")
     print(f"wrote {path}")
+
+
+def _history_of(start: str) -> list[dict]:
+    """How the checkpoint ``start`` was made: its own stages before, and its last one."""
+    about = read_about(start)
+    last = {k: about[k] for k in ("steps", "batch_size", "rate", "seed", "weights", "training_data") if k in about}
+    return [*about.get("before", []), last]
 
 
 if __name__ == "__main__":
