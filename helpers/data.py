@@ -4,11 +4,17 @@ Everything here hands out 8-bit RGB, ``uint8`` arrays of shape H×W×3. Networks
 them (thesis section 2.1, equations 31 and 32).
 """
 
+import errno
+import hashlib
 import io
+import json
 import os
+import shutil
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -21,6 +27,7 @@ from tqdm.auto import tqdm
 SIZE = 128
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+IN_MEMORY = 5000  # so many photographs (250 MB) are held in memory, more in a file on disk
 MAX_PIXELS = 120_000_000  # 120 megapixels: more than any camera makes, less than what fills a laptop's memory
 
 
@@ -259,16 +266,142 @@ class Photographs(Sequence):
             except ImageError as error:
                 broken.append(str(error))
         if broken:
-            more = f"\n... and {len(broken) - 20} more" if len(broken) > 20 else ""
-            raise ImageError(
-                f"{len(broken)} of {len(self)} files cannot be used; remove or mend them:\n"
-                + "\n".join(broken[:20])
-                + more
-            )
+            raise _unusable(broken, len(self))
         return images
 
     def __repr__(self) -> str:
         return f"Photographs({len(self)} files, {self.size}×{self.size})"
+
+
+def _unusable(broken: list[str], of: int) -> ImageError:
+    """One error for all files that cannot be used."""
+    more = f"\n... and {len(broken) - 20} more" if len(broken) > 20 else ""
+    return ImageError(
+        f"{len(broken)} of {of} files cannot be used; remove or mend them:\n" + "\n".join(broken[:20]) + more
+    )
+
+
+class Stored(Sequence):
+    """Photographs that were decoded once, into one file: ``stored[3]`` is uint8 size×size×3, as of an array.
+
+    The file is memory-mapped: the system reads what is asked for and forgets it when memory is short.
+    """
+
+    def __init__(self, pixels: np.ndarray, rows: np.ndarray):
+        self.pixels, self.rows = pixels, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        return self.pixels[self.rows[index]]
+
+    def __repr__(self) -> str:
+        return f"Stored({len(self)} photographs, {self.pixels.shape[1]}×{self.pixels.shape[2]})"
+
+
+def cache_folder() -> Path:
+    """Where decoded photographs are stored: ``COURSE_CACHE``, by default a folder of the user's own cache."""
+    own = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("COURSE_CACHE", own / "face-restoration-course"))
+
+
+def store(photographs: Photographs, root: str | Path, folder: str | Path, progress: bool = True) -> Stored:
+    """All of ``photographs`` (below ``root``) from the store in ``folder``; those that it lacks are decoded and added.
+
+    ``pixels.bin`` holds one picture after the other, ``index.jsonl`` a line for each: the file's path below ``root``,
+    size, time of change. Both only grow, pixels first. So a store whose making was killed is gone on with, and a file
+    that was added or has changed is read when it is next asked for.
+
+    Raises
+    ------
+    ImageError
+        that lists every file that cannot be read (the others are stored), or says how many bytes the disk lacks
+    """
+    folder, shape = Path(folder), (photographs.size, photographs.size, 3)
+    row, needed = int(np.prod(shape)), 0
+    files = [_stamp(path, str(root)) for path in photographs.paths]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "pixels.bin").open("ab") as pixels, (folder / "index.jsonl").open("ab") as index, _alone(index):
+            lines = (folder / "index.jsonl").read_bytes().split(b"\n")[:-1]  # a kill may have cut the last one
+            lines = lines[: pixels.seek(0, os.SEEK_END) // row]
+            pixels.truncate(len(lines) * row)
+            index.truncate(sum(map(len, lines)) + len(lines))
+            known = {tuple(json.loads(line)): number for number, line in enumerate(lines)}
+            missing = [i for i, file in enumerate(files) if file not in known]
+            changed = {file[0] for file in known} & {files[i][0] for i in missing}
+            if changed:
+                print(f"{len(changed)} photographs have changed since they were stored and are read again")
+            needed = len(missing) * row
+            if needed > shutil.disk_usage(folder).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            broken = _append(photographs, [(i, files[i]) for i in missing], known, pixels, index, progress)
+        if broken:
+            raise _unusable(broken, len(photographs))
+        pixels = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(known), *shape))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ImageError(f"{folder}: the decoded photographs cannot be stored there ({error})") from None
+        raise ImageError(
+            f"{folder}: the disk is too full for the decoded photographs; {needed:,} bytes are needed "
+            "(COURSE_CACHE may name a folder on another disk). What is stored there already is whole."
+        ) from None
+    return Stored(np.asarray(pixels), np.array([known[file] for file in files]))
+
+
+def _append(photographs: Photographs, missing: list, known: dict, pixels, index, progress: bool) -> list[str]:
+    """Decode the files of ``missing`` in threads and add them to the store; what cannot be read."""
+
+    def read(item):
+        try:
+            return photographs[item[0]]
+        except ImageError as error:
+            return str(error)
+
+    broken, at_once = [], 512
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(missing), desc="storing photographs", unit="file", disable=not progress or not missing) as bar,
+    ):
+        for start in range(0, len(missing), at_once):
+            some = missing[start : start + at_once]
+            images = list(pool.map(read, some))
+            broken += [image for image in images if isinstance(image, str)]
+            good = [(file, image) for (_, file), image in zip(some, images, strict=True) if not isinstance(image, str)]
+            for file, image in good:
+                pixels.write(image.data)
+                known[file] = len(known)
+            pixels.flush()
+            os.fsync(pixels.fileno())  # pixels are on the disk before the index says so
+            index.write("".join(json.dumps(file) + "\n" for file, _ in good).encode())
+            index.flush()
+            bar.update(len(some))
+    return broken
+
+
+def _stamp(path: str | Path, root: str) -> tuple[str, int, int]:
+    """What tells whether a file is the one that was read: its path, size in bytes and time of change in nanoseconds."""
+    try:
+        now = os.stat(path)
+    except OSError as error:
+        raise ImageError(f"{path}: the file was there a moment ago and is gone ({error.strerror})") from None
+    return str(path).removeprefix(root), now.st_size, now.st_mtime_ns
+
+
+@contextmanager
+def _alone(file):
+    """Let one process at a time in, where the system can (not on Windows); the others find the work done."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -276,16 +409,22 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: there is no such folder")
-    paths = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-        and p.is_file()
-    )
+    paths = sorted(_pictures_below(str(folder)), key=lambda path: path.split(os.sep))
     if not paths:
         raise ImageError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
-    return paths
+    return [Path(path) for path in paths]
+
+
+def _pictures_below(folder: str) -> Iterator[str]:
+    """Paths in the order of the disk. No Path is made and nothing is looked up for each file: they may be 200,000."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _pictures_below(entry.path)
+            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                yield entry.path
 
 
 def open_folder(folder: str | Path, size: int = SIZE, crop: int | None = None) -> Photographs:
@@ -320,8 +459,11 @@ def open_celeba(split: str, root: str | Path | None = None, size: int = SIZE, do
     return Photographs([root / "celeba" / "img_align_celeba" / name for name in celeba.filename], size, crop=178)
 
 
-def load_split(source: str | Path | None, split: str, limit: int | None = None) -> np.ndarray:
+def load_split(source: str | Path | None, split: str, limit: int | None = None) -> np.ndarray | Stored:
     """Training or validation images: the shipped faces, or photographs below ``source``.
+
+    Up to 5000 photographs are held in memory. More are decoded once into a file in :func:`cache_folder` (49 kB each,
+    10 GB for 200,000) and mapped from there, so that the next start takes seconds and memory stays free.
 
     ``source`` may hold folders train/, val/ and test/. A single folder of photographs is split by position: of every
     twenty files, the 19th goes to val and the 20th to test.
@@ -340,7 +482,11 @@ def load_split(source: str | Path | None, split: str, limit: int | None = None) 
         if not photographs.paths:
             raise ImageError(f"{folder}: too few photographs to split; at least 20 are needed")
     photographs.paths = photographs.paths[:limit]
-    return photographs.load()
+    if len(photographs) <= IN_MEMORY:
+        return photographs.load()
+    # One store for all splits and limits of a folder; its name says which folder to a reader too.
+    name = f"{folder.resolve().name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
+    return store(photographs, folder, cache_folder() / f"{name}-{photographs.size}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

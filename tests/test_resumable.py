@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from helpers import checkpoints, resumable
+from helpers.ema import Ema
 from helpers.pairs import Pairs
-from helpers.resumable import Ema, batch_of, run
+from helpers.resumable import batch_of, run
 from helpers.training import TrainingError
 from tests.conftest import make_faces
 
@@ -200,33 +201,7 @@ def test_the_state_is_written_aside(tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Averages and batches
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
-def test_average_by_hand(decay):
-    """a ← d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n)): 1/10, 2/11, 3/12, ..."""
-    net = nn.Linear(1, 1, bias=False)
-    net.weight.data.fill_(5.0)
-    ema, expected = Ema(net, decay), 5.0
-    for n in range(30):
-        net.weight.data.fill_(float(n))
-        ema.update(n)
-        d = min(decay, (1 + n) / (10 + n))
-        expected = d * expected + (1 - d) * n
-        assert ema.module.weight.item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_average_keeps_to_itself():
-    """A copy in evaluation mode without gradients; counters are copied, the source is not touched."""
-    tiny = Tiny()
-    tiny.step(0)
-    before = {k: v.clone() for k, v in tiny.net.state_dict().items()}
-    tiny.ema.update(0)
-    average = tiny.ema.module
-    assert not average.training and not any(p.requires_grad for p in average.parameters())
-    assert average[1].num_batches_tracked == 1 and tiny.net.training
-    assert all(torch.equal(v, before[k]) for k, v in tiny.net.state_dict().items())
+# Batches
 
 
 def test_batches_of_an_epoch_cover_the_images():
