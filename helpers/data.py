@@ -28,6 +28,7 @@ SIZE = 128
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 IN_MEMORY = 5000  # so many photographs (250 MB) are held in memory, more in a file on disk
+AT_ONCE = 512  # photographs that are decoded between two writes to that file
 MAX_PIXELS = 120_000_000  # 120 megapixels: more than any camera makes, less than what fills a laptop's memory
 
 
@@ -359,13 +360,13 @@ def _append(photographs: Photographs, missing: list, known: dict, pixels, index,
         except ImageError as error:
             return str(error)
 
-    broken, at_once = [], 512
+    broken = []
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=len(missing), desc="storing photographs", unit="file", disable=not progress or not missing) as bar,
     ):
-        for start in range(0, len(missing), at_once):
-            some = missing[start : start + at_once]
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
             images = list(pool.map(read, some))
             broken += [image for image in images if isinstance(image, str)]
             good = [(file, image) for (_, file), image in zip(some, images, strict=True) if not isinstance(image, str)]

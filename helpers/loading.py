@@ -63,7 +63,7 @@ class Loader:
     accumulate : hand out a step's batch in so many parts, one after the other (gradient accumulation)
     start, stop : the first step, and the one before which to stop; by default the end of ``start``'s epoch
     workers : threads; by default one on the CPU, where it needs a fraction of a step's time and the cores are busy,
-        and up to 16 beside a GPU
+        and up to eight beside a GPU
     ahead : batches that are made before they are asked for
 
     Attributes
@@ -101,7 +101,7 @@ class Loader:
         self.start = start
         self.stop = (start // self.per_epoch + 1) * self.per_epoch if stop is None else stop
         cuda = self.device.type == "cuda"
-        self.workers = workers or (min(16, max(2, available_cores() - 1)) if cuda else 1)
+        self.workers = workers or (min(8, max(2, available_cores() - 1)) if cuda else 1)
         self.ahead = ahead or self.workers + 2
         self.waited = 0.0
         self._local = threading.local()

@@ -54,7 +54,6 @@ from helpers.seeds import SEED, seed_everything
 from helpers.syncnorm import synchronise
 
 PRECISIONS = ("auto", "bf16", "fp16", "no")
-LOOK_EVERY = 50  # steps; on a GPU, where looking at a loss means to wait for it
 
 
 class TrainingError(RuntimeError):
@@ -114,6 +113,11 @@ def precision_for(device: torch.device, asked: str = "auto") -> str:
     return "bf16" if device.type == "cpu" and any(getattr(torch.cpu, n, bool)() for n in names) else "no"
 
 
+def look_every(device: torch.device) -> int:
+    """After how many steps the loss is looked at, which makes a GPU wait. NaN is never saved: saving looks as well."""
+    return 50 if device.type == "cuda" else 1
+
+
 def processes() -> PartialState:
     """Which of how many processes this is, and its device, as torchrun or a launcher of accelerate has set it up.
 
@@ -146,7 +150,10 @@ def training_step(
         values = dict(zip(parts, numbers.tolist() if look else numbers.double(), strict=True))
         if look and not math.isfinite(values["total"]):
             raise TrainingError(f"the loss is not finite: {values}")  # before the step, so the weights are still good
-        accelerator.backward(parts["total"])
+        total = parts["total"]
+        if accelerator.num_processes > 1:  # gradients are averaged when all have come: without λ₅ z_gt's would never
+            total = total + 0 * z_gt.float().sum()
+        accelerator.backward(total)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return values
@@ -285,8 +292,7 @@ def train(
                 with bar:
                     for place in range(first, per_epoch):
                         last = place + 1 == per_epoch
-                        # To look at the loss is to wait for the GPU. What was not looked at is not saved either.
-                        look = device.type != "cuda" or last or (place + 1) % LOOK_EVERY == 0
+                        look = last or (place + 1) % look_every(device) == 0
                         one_step(batches, look)
                         if look:
                             bar.set_postfix(loss=f"{run.sums['total'] / (place + 1):.4f}", refresh=False)
@@ -347,16 +353,12 @@ def _prepare(model, loss: TotalLoss, recipe: Recipe, accelerator: Accelerator, c
     """
     device, world = accelerator.device, accelerator.num_processes
     cuda = device.type == "cuda"
+    torch.backends.cudnn.benchmark = cuda  # try the ways to convolve; the shapes stay the same for the whole run
     network = model
     if world > 1:
-        network = DistributedDataParallel(
-            model,
-            device_ids=[device] if cuda else None,
-            static_graph=recipe.weights.latent == 0,  # the third network then gets no gradient, which must be allowed
-        )
+        network = DistributedDataParallel(model, device_ids=[device] if cuda else None)
     if not (cuda if compile is None else compile):
         return network, loss, 0.0
-    torch.backends.cudnn.benchmark = True
     started, before = time.perf_counter(), copy.deepcopy(model.state_dict())
     fast = torch.compile(network), torch.compile(loss)
     share = recipe.batch_size // (recipe.accumulate * world)
@@ -368,7 +370,7 @@ def _prepare(model, loss: TotalLoss, recipe: Recipe, accelerator: Accelerator, c
                 restored, z_deblur, z_gt = fast[0](inputs, target)
                 total = fast[1](restored, target, z_deblur, z_gt)["total"]
             accelerator.backward(total)
-            float(total)
+            float(total.detach())  # waits for a GPU
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
         if compile:

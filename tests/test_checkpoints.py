@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from helpers import checkpoints
-from helpers.checkpoints import CheckpointError, load_checkpoint, read_about, save_checkpoint, shipped
+from helpers.checkpoints import CheckpointError, load_checkpoint, read_about, save_checkpoint, shipped, write_whole
 from helpers.data import data_folder
 from helpers.networks import DeblurModel
 
@@ -245,3 +245,28 @@ def test_shipped_checkpoint_comes_from_the_shipped_faces():
     """Photographs may be for research only, and weights trained on them with them: what ships is trained on renders."""
     source = read_about(shipped("thesis"))["training_data"]
     assert "shipped faces" in source and "photographs" not in source
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_could_not_be_written_is_removed(tmp_path, error):
+    """A full disk is not filled further by halves of files; the earlier file stays."""
+    path = tmp_path / "a.txt"
+    path.write_text("earlier")
+
+    def write(part):
+        part.write_text("half")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_whole(path, write)
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
+def test_it_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    """After a power cut the name must not belong to a file whose content was still in memory."""
+    order = []
+    sync, move = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (order.append("on disk"), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("renamed"), move(a, b)))
+    write_whole(tmp_path / "a.txt", lambda part: part.write_text("new"))
+    assert order == ["on disk", "renamed"] and (tmp_path / "a.txt").read_text() == "new"

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from skimage.metrics import structural_similarity
@@ -162,6 +163,16 @@ def test_evaluate_restores_the_mode(faces, training):
 def test_evaluate_takes_a_plain_function(faces):
     tables = evaluate(lambda x: x[:, :3], Pairs(faces[:3]))
     assert np.allclose(tables["input"], tables["restored"])
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_parts_of_several_processes_are_the_whole(faces, world):
+    """Batches of 5, 5 and 2 dealt out: every image once, in one process or another; the fifth may have none."""
+    whole = evaluate(Brighter(), Pairs(faces), batch_size=5)["restored"]
+    parts = [evaluate(Brighter(), Pairs(faces), batch_size=5, part=(r, world)).get("restored") for r in range(world)]
+    assert [p is None for p in parts] == [r > 2 for r in range(world)]
+    together = pd.concat(parts).sort_values("PSNR", ignore_index=True)
+    assert np.allclose(together, whole.sort_values("PSNR", ignore_index=True))
 
 
 def test_the_truth_is_perfect(faces):

@@ -119,6 +119,16 @@ def test_batches_cover_everything_in_order(faces):
     assert sizes == [5, 5, 2] and np.array_equal(np.stack(seen), faces)
 
 
+@pytest.mark.parametrize("world", [2, 3])
+def test_batches_of_several_processes(faces, world):
+    """Every w-th batch from the r-th; together all, each once."""
+    whole = [batch.sharp for batch in Pairs(faces).batches(5)]
+    for rank in range(world):
+        part = [batch.sharp for batch in Pairs(faces).batches(5, (rank, world))]
+        assert len(part) == len(whole[rank::world])
+        assert all(np.array_equal(a, b) for a, b in zip(part, whole[rank::world], strict=True))
+
+
 def test_a_degradation_may_be_given_itself(faces):
     assert Pairs(faces, GaussianBlur(2.5)).batch([0]).params == [{"sigma": 2.5}]
 

@@ -1,8 +1,10 @@
 """helpers.training: a tiny run from start to end, its resumption, its failures and the command line."""
 
+import errno
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,9 +20,21 @@ from torch import nn
 
 from helpers import networks, training
 from helpers.checkpoints import load_checkpoint, read_about
-from helpers.data import ImageError
+from helpers.data import ImageError, open_folder
+from helpers.ema import Ema
+from helpers.loading import indices_of
 from helpers.losses import TotalLoss, Weights
-from helpers.training import Recipe, TrainingError, learning_rate, read_history, train, training_step
+from helpers.perceptual import Lpips
+from helpers.training import (
+    Recipe,
+    Stopped,
+    TrainingError,
+    learning_rate,
+    precision_for,
+    read_history,
+    train,
+    training_step,
+)
 from tests.conftest import ROOT, make_faces
 
 
@@ -330,34 +344,502 @@ def test_an_exception_between_epochs(faces, random_ruler, finished, tmp_path):
     assert timeless(run(faces, tmp_path, random_ruler, recipe)) == timeless(finished[1])
 
 
+def state_of(out) -> dict:
+    return torch.load(out / "last.pt", weights_only=True)
+
+
+def equal(a, b) -> bool:
+    """Dicts, lists and tensors, bit for bit; times aside."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if not ("second" in str(k) or k == "waiting"))
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+SAVING = replace(TINY, ema=0.9)  # three steps an epoch, two epochs, with an average
+
+
+@pytest.fixture(scope="module")
+def saving(faces, random_ruler, tmp_path_factory):
+    """An uninterrupted run with an average of the weights: its folder and its history."""
+    out = tmp_path_factory.mktemp("saving")
+    return out, run(faces, out, random_ruler, SAVING)
+
+
+@pytest.mark.parametrize("stop", range(6))
+@pytest.mark.parametrize("save_every", [1, 2])
+def test_resumed_from_any_step(faces, random_ruler, saving, tmp_path, monkeypatch, stop, save_every):
+    """Interrupted in each step in turn: the same call ends with the same history, weights, moments and average."""
+    original, count = training.training_step, iter(range(100))
+
+    def step(*arguments):
+        if next(count) == stop:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "training_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        run(faces, tmp_path, random_ruler, SAVING, save_every=save_every)
+    monkeypatch.undo()
+    done = state_of(tmp_path)["done"] if stop >= save_every else 0
+    assert done >= stop - (save_every - 1)
+    torch.manual_seed(999)
+    history = run(faces, tmp_path, random_ruler, SAVING, save_every=save_every)
+    assert timeless(history) == timeless(saving[1]) and equal(state_of(tmp_path), state_of(saving[0]))
+    a, b = weights_of(tmp_path / "best.safetensors"), weights_of(saving[0] / "best.safetensors")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_asked_to_stop(faces, random_ruler, saving, tmp_path):
+    """After the second step, at the end of the epoch, after the fifth: saved each time; it ends as if never stopped."""
+    for steps in (2, 1, 2):
+        answers = iter([False] * (steps - 1) + [True])
+        with pytest.raises(Stopped, match=r"stopped .*last\.pt holds everything"):
+            run(faces, tmp_path, random_ruler, SAVING, stop=lambda a=answers: next(a))
+    assert state_of(tmp_path)["done"] == 5
+    assert timeless(run(faces, tmp_path, random_ruler, SAVING, stop=lambda: False)) == timeless(saving[1])
+    assert equal(state_of(tmp_path), state_of(saving[0]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_noted(number):
+    """The first lets a step end, the second does not wait; afterwards everything is as before."""
+    before = signal.getsignal(number)
+    with training._signals_noted() as stop:
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_state_of_an_earlier_version(faces, random_ruler, saving, tmp_path):
+    """Files that tell neither the steps nor the number of images were written at the end of an epoch."""
+    recipe = replace(TINY, epochs=1)
+    run(faces, tmp_path, random_ruler, recipe)
+    state = state_of(tmp_path)
+    old = {k: state[k] for k in ("recipe", "model", "optimiser", "history")}
+    old["recipe"] = {k: v for k, v in old["recipe"].items() if k not in ("accumulate", "ema")}
+    torch.save(old, tmp_path / "last.pt")
+    history = run(faces, tmp_path, random_ruler, TINY)
+    assert timeless(history) == timeless(run(faces, tmp_path / "whole", random_ruler, TINY))
+
+
+def test_another_number_of_images_is_refused(faces, random_ruler, saving):
+    """A file more or less in the folder, and every image would have another number and another blur."""
+    with pytest.raises(TrainingError, match="run on 12 images, and now there are 11"):
+        run(faces[:11], saving[0], random_ruler, SAVING)
+
+
 KILLED = """
 import sys
 from helpers.perceptual import Lpips
 from helpers.training import train
-from tests.test_training import TINY, SmallModel, make_faces, replace, training
+from tests.test_training import SAVING, SmallModel, make_faces, replace, training
 training.DeblurModel = SmallModel
 faces = make_faces(12, 64)
-train(faces, faces[:3], sys.argv[1], replace(TINY, epochs=1000), Lpips(None), progress=False)
+train(faces, faces[:3], sys.argv[1], replace(SAVING, epochs=1000), Lpips(None), progress=False, save_every=1)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_kill_leaves_a_usable_state(faces, random_ruler, tmp_path):
-    """SIGKILL in the middle of a run: every file that stands there can be read, and the run goes on from it."""
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT)
+    """SIGKILL at a random moment: every file that stands there can be read, and the run ends as one without a kill."""
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], cwd=ROOT)
     try:
         deadline = time.monotonic() + 120
-        while not ((tmp_path / "history.jsonl").exists() and len(read_history(tmp_path)) >= 2):
+        while not ((out / "history.jsonl").exists() and len(read_history(out)) >= 1):
             assert process.poll() is None and time.monotonic() < deadline, "the run did not start"
-            time.sleep(0.05)
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.3))
     finally:
         process.kill()
         process.wait()
-    done = len(torch.load(tmp_path / "last.pt", weights_only=True)["history"])
-    assert done >= 2 and len(read_history(tmp_path)) in (done, done - 1)
-    assert weights_of(tmp_path / "best.safetensors")
-    history = run(faces, tmp_path, random_ruler, replace(TINY, epochs=done + 1))
-    assert [h["epoch"] for h in history] == list(range(1, done + 2)) and read_history(tmp_path) == history
+    state = state_of(out)
+    epochs = len(state["history"])
+    assert state["done"] // 3 == epochs and len(read_history(out)) in (epochs, epochs - 1)
+    assert weights_of(out / "best.safetensors")
+    recipe = replace(SAVING, epochs=epochs + 1)
+    history = run(faces, out, random_ruler, recipe)
+    assert [h["epoch"] for h in history] == list(range(1, epochs + 2)) and read_history(out) == history
+    assert timeless(history) == timeless(run(faces, tmp_path / "whole", random_ruler, recipe))
+    assert equal(state_of(out), state_of(tmp_path / "whole"))
+
+
+def test_a_full_disk(faces, random_ruler, saving, tmp_path):
+    """A file may not grow beyond 20 kB from the second epoch on: one sentence; later the run goes on from the first."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def shrink(history):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+
+    try:
+        with pytest.raises(TrainingError, match=r"(last\.pt|best\.safetensors) cannot be written .*before is whole"):
+            run(faces, tmp_path, random_ruler, SAVING, on_epoch=shrink)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert state_of(tmp_path)["done"] == 3 and len(read_history(tmp_path)) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.json", "best.safetensors", "history.jsonl", "last.pt"]
+    assert timeless(run(faces, tmp_path, random_ruler, SAVING)) == timeless(saving[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("last.pt", "torch.save"),
+        ("best.safetensors", "helpers.checkpoints.save_file"),
+        ("history.jsonl", "pathlib.Path.write_text"),
+    ],
+)
+def test_each_file_on_a_full_disk(faces, random_ruler, tmp_path, monkeypatch, name, broken):
+    """Whatever cannot be written is named; in the middle of an epoch the step is named too."""
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(broken, full)
+    with pytest.raises(TrainingError, match=rf"{name} cannot be written .*No space left") as error:
+        run(faces, tmp_path, random_ruler, save_every=2)
+    assert ("epoch 1, step 2" in str(error.value)) == (name == "last.pt") and "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_folder_that_vanishes(faces, random_ruler, tmp_path):
+    """Photographs read one by one, gone after the first epoch: named; put back, the run ends as if nothing had been.
+
+    What was read ahead is still trained on, so the end comes within the next two epochs.
+    """
+    photos, away = tmp_path / "photos", tmp_path / "elsewhere"
+    write_pictures(photos, 12, 64)
+    data, recipe = open_folder(photos, 64), replace(TINY, epochs=4)
+    whole = run(data, tmp_path / "whole", random_ruler, recipe, val=faces[:3])
+
+    def vanish(history):
+        if photos.exists():
+            photos.rename(away)
+
+    with pytest.raises(TrainingError, match=r"epoch [23], step [123]: .*\.png.*last\.pt is whole"):
+        run(data, tmp_path / "cut", random_ruler, recipe, val=faces[:3], on_epoch=vanish)
+    away.rename(photos)
+    assert timeless(run(data, tmp_path / "cut", random_ruler, recipe, val=faces[:3])) == timeless(whole)
+    vanish([])
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .*\.png.*Nothing was saved yet"):
+        run(data, tmp_path / "new", random_ruler, recipe, val=faces[:3])
+
+
+def poison(monkeypatch, epoch, step):
+    """A NaN in one pixel of a target of that epoch and step (from 1), as a broken decoder might give."""
+    original = training.Pairs.batch
+
+    def batch(self, indices, at=None, device="cpu"):
+        result = original(self, indices, at, device)
+        place, _ = indices_of(12, TINY.seed, (epoch - 1) * 3 + step - 1, 4)
+        if at == epoch - 1 and list(indices) == place.tolist():
+            result.target[1, 0, 5, 5] = float("nan")
+        return result
+
+    monkeypatch.setattr(training.Pairs, "batch", batch)
+
+
+def test_nan_in_the_data(faces, random_ruler, finished, tmp_path, monkeypatch):
+    """The step is named, nothing of it is saved, and with the data mended the run ends as if nothing had been."""
+    poison(monkeypatch, 2, 2)
+    recipe = replace(TINY, weights=Weights())
+    with pytest.raises(TrainingError, match=r"epoch 2, step 2: .*not finite.*best\.safetensors is the last good"):
+        run(faces, tmp_path, random_ruler, recipe, save_every=1)
+    assert state_of(tmp_path)["done"] == 4
+    monkeypatch.undo()
+    assert timeless(run(faces, tmp_path, random_ruler, recipe)) == timeless(finished[1])
+
+
+@pytest.mark.parametrize(("save_every", "saved", "told"), [(1, 3, 1), (2, 3, 1), (100, 3, 3)])
+def test_nan_is_not_saved_where_a_gpu_is_not_waited_for(
+    faces, random_ruler, tmp_path, monkeypatch, save_every, saved, told
+):
+    """As on CUDA: the loss is looked at rarely, so it is found when the state is saved, or at the epoch's end."""
+    monkeypatch.setattr(training, "look_every", lambda device: 50)
+    poison(monkeypatch, 2, 1)
+    with pytest.raises(TrainingError, match=rf"epoch 2, step {told}: .*not finite"):
+        run(faces, tmp_path, random_ruler, save_every=save_every)
+    state = state_of(tmp_path)
+    assert state["done"] == saved and all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+def test_looking_rarely_gives_the_same_history(faces, random_ruler, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "look_every", lambda device: 50)
+    history = run(faces, tmp_path, random_ruler, replace(TINY, weights=Weights()))
+    assert timeless(history) == timeless(finished[1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Precision, accumulation, averages, other networks, compilation
+
+
+@pytest.mark.parametrize(
+    ("capability", "format"), [((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")]
+)
+def test_precision_on_cuda(monkeypatch, capability, format):
+    """The choice alone; no GPU is needed for it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda = torch.device("cuda")
+    assert precision_for(cuda) == format and [precision_for(cuda, p) for p in ("bf16", "fp16", "no")] == [
+        "bf16",
+        "fp16",
+        "no",
+    ]
+
+
+@pytest.mark.parametrize(("avx", "amx", "format"), [(False, False, "no"), (True, False, "bf16"), (False, True, "bf16")])
+def test_precision_on_a_processor(monkeypatch, avx, amx, format):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert precision_for(torch.device("cpu")) == format and precision_for(torch.device("cpu"), "no") == "no"
+    assert precision_for(torch.device("mps")) == "no"
+
+
+def test_auto_is_recorded_as_what_was_chosen(faces, random_ruler, tmp_path):
+    run(faces, tmp_path, random_ruler, replace(TINY, epochs=1, precision="auto"))
+    assert read_about(tmp_path / "best.safetensors")["training_precision"] == precision_for(torch.device("cpu"))
+
+
+def test_precision_that_is_none(faces, random_ruler, tmp_path):
+    with pytest.raises(TrainingError, match="auto, bf16, fp16, no"):
+        run(faces, tmp_path, random_ruler, replace(TINY, precision="int8"))
+
+
+def scaled(scale):
+    """An accelerator that scales the loss as on an old GPU, on the CPU: PyTorch's own scaler."""
+    training.AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision="no")
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    torch.manual_seed(0)
+    model = SmallModel(**CODE).train()
+    optimiser = accelerator.prepare_optimizer(torch.optim.Adam(model.parameters(), lr=1e-3))
+    return accelerator, model, optimiser
+
+
+def test_a_scaled_step_is_the_same_step(faces, random_ruler):
+    """fp16's loss scaling: multiplied before, divided after the backward pass. (float16 itself needs a GPU.)"""
+    batch, weights = training.Pairs(faces).batch(range(4)), []
+    for scale in (1.0, 2.0**16):
+        accelerator, model, optimiser = scaled(scale)
+        training_step(model, TotalLoss(random_ruler, CHEAP), optimiser, accelerator, batch.input, batch.target)
+        weights.append(model.generator[4].weight.detach())
+    assert torch.allclose(*weights, atol=1e-7)
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale(faces, random_ruler):
+    """A scale of 2^127 takes gradients beyond float32: no update, a finite loss, half the scale next time."""
+    batch = training.Pairs(faces).batch(range(4))
+    accelerator, model, optimiser = scaled(2.0**127)
+    before = [p.detach().clone() for p in model.parameters()]
+    loss = TotalLoss(random_ruler, replace(CHEAP, l1=100.0))
+    values = training_step(model, loss, optimiser, accelerator, batch.input, batch.target)
+    assert math.isfinite(values["total"]) and accelerator.scaler.get_scale() == 2.0**126
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_scale_is_kept(faces, random_ruler, tmp_path, monkeypatch):
+    """What the scaler of fp16 has learnt is in ``last.pt`` and comes back."""
+    scales = []
+
+    class Scaling(Accelerator):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+
+    monkeypatch.setattr(training, "Accelerator", Scaling)
+    original = training.training_step
+
+    def step(model, loss, optimiser, accelerator, *rest):
+        scales.append(accelerator.scaler.get_scale())
+        return original(model, loss, optimiser, accelerator, *rest)
+
+    monkeypatch.setattr(training, "training_step", step)
+    run(faces, tmp_path, random_ruler, replace(TINY, epochs=1))
+    assert state_of(tmp_path)["scaler"]["scale"] == 2.0**11 and state_of(tmp_path)["scaler"]["_growth_tracker"] == 1
+    run(faces, tmp_path, random_ruler, TINY)
+    assert scales == [2.0**10] * 2 + [2.0**11] * 2 + [2.0**12] * 2
+
+
+class Plain(SmallModel):
+    """Without batch norm, whose statistics are of what it sees at once."""
+
+    def __init__(self, latent_dim=16, image_size=64):
+        super().__init__(latent_dim, image_size)
+        self.deblur_encoder[1] = self.latent_encoder[1] = self.generator[2] = nn.Identity()
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_equals_the_whole_batch(faces, random_ruler, tmp_path, parts):
+    """Without batch norm a batch in parts is the batch: the same losses and weights, to the last digits of float32."""
+    results = []
+    for n in (1, parts):
+        torch.manual_seed(1)
+        recipe = replace(TINY, weights=Weights(), accumulate=n)
+        history = run(faces, tmp_path / str(n), random_ruler, recipe, model=Plain())
+        results.append((history, state_of(tmp_path / str(n))))
+    (a, whole), (b, divided) = results
+    assert [h["total"] for h in a] == pytest.approx([h["total"] for h in b], rel=1e-5)
+    assert [h["images_seen"] for h in b] == [12, 24] and divided["done"] == 6
+    for k, v in whole["model"].items():
+        assert torch.allclose(v, divided["model"][k], atol=2e-5), k
+
+
+def test_a_batch_that_cannot_be_divided(faces, random_ruler, tmp_path):
+    with pytest.raises(TrainingError, match="batch of 4 .* 1 processes × 3 parts"):
+        run(faces, tmp_path, random_ruler, replace(TINY, accumulate=3))
+
+
+def test_the_average_is_what_is_kept(faces, random_ruler, tmp_path, monkeypatch):
+    """``best.safetensors`` holds the average by the formula, not the last weights; validation is its own."""
+    original, seen = training.training_step, []
+
+    def step(model, *rest):
+        if not seen:
+            seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        values = original(model, *rest)
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        return values
+
+    monkeypatch.setattr(training, "training_step", step)
+    history = run(faces, tmp_path, random_ruler, replace(TINY, epochs=1, ema=0.15))
+    average = seen[0]
+    for n, now in enumerate(seen[1:]):
+        d = min(0.15, (1 + n) / (10 + n))
+        average = {k: d * v + (1 - d) * now[k] if v.is_floating_point() else now[k] for k, v in average.items()}
+    kept = weights_of(tmp_path / "best.safetensors")
+    assert all(torch.allclose(kept[k].float(), average[k].float(), atol=1e-6) for k in kept)
+    assert not torch.allclose(kept["generator.0.weight"], seen[-1]["generator.0.weight"], atol=1e-6)
+    model = SmallModel(**CODE)
+    model.load_state_dict(kept)
+    tables = training.evaluate(model, training.Pairs(faces[:3]))
+    assert history[0]["val_PSNR"] == pytest.approx(tables["restored"]["PSNR"].mean(), abs=1e-3)
+    assert isinstance(Ema(model, 0.5).module, SmallModel)
+
+
+def test_another_network(faces, random_ruler, tmp_path):
+    """Any module with the same interface; it is trained itself."""
+    net = Plain()
+    before = net.generator[0].weight.detach().clone()
+    history = train(faces, faces[:3], tmp_path, replace(TINY, epochs=1), random_ruler, progress=False, model=net)
+    assert math.isfinite(history[0]["total"]) and not torch.equal(net.generator[0].weight, before)
+    again = Plain()
+    load_checkpoint(tmp_path / "best.safetensors", again)
+    assert torch.equal(again.generator[0].weight, net.generator[0].weight)
+
+
+def test_a_network_that_draws_resumes_too(faces, random_ruler, tmp_path):
+    """Dropout is seeded step by step: a stop in between changes nothing."""
+
+    def net():
+        torch.manual_seed(1)
+        model = Plain()
+        model.deblur_encoder[2] = nn.Sequential(nn.ReLU(), nn.Dropout(0.3))
+        return model
+
+    whole = run(faces, tmp_path / "whole", random_ruler, model=net())
+    answers = iter([False, True])
+    with pytest.raises(Stopped):
+        run(faces, tmp_path / "cut", random_ruler, model=net(), stop=lambda: next(answers))
+    torch.rand(7)
+    assert timeless(run(faces, tmp_path / "cut", random_ruler, model=net())) == timeless(whole)
+
+
+def test_compilation(faces, random_ruler, finished, tmp_path, monkeypatch):
+    """Compiled on request, never by itself on a processor; the warm-up is timed and leaves no trace in the run."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda module: asked.append(module) or module)
+    recipe = replace(TINY, weights=Weights())
+    history = run(faces, tmp_path / "yes", random_ruler, recipe, compile=True)
+    assert [type(m) for m in asked] == [SmallModel, TotalLoss] and timeless(history) == timeless(finished[1])
+    assert history[0]["warmup_seconds"] > 0 and history[1]["warmup_seconds"] == 0
+    assert read_about(tmp_path / "yes" / "best.safetensors")["warmup_seconds"] == history[0]["warmup_seconds"]
+    run(faces, tmp_path / "no", random_ruler)
+    assert len(asked) == 2
+
+
+def test_compilation_that_fails(faces, random_ruler, tmp_path, monkeypatch):
+    def broken(module):
+        def call(*arguments):
+            raise RuntimeError("no compiler\nwas found")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(TrainingError, match="torch.compile failed .*no compiler") as error:
+        run(faces, tmp_path, random_ruler, compile=True)
+    assert "\n" not in str(error.value)
+
+
+def test_no_gradient_goes_into_the_ruler(faces, random_ruler):
+    """LPIPS: nothing of the trunk asks for a gradient, and the target's features are computed without a graph."""
+    batch = training.Pairs(faces).batch(range(2))
+    seen, original = [], Lpips.features
+
+    def features(self, images):
+        out = original(self, images)
+        seen.append(out[-1].requires_grad)
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lpips, "features", features)
+        random_ruler(batch.target.clone().requires_grad_(), batch.target).mean().backward()
+    assert sorted(seen) == [False, True]
+    assert all(p.grad is None and not p.requires_grad for p in random_ruler.parameters())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several processes
+
+TWO = """
+import sys
+from helpers.perceptual import Lpips
+from tests.test_training import SHARED, SmallModel, make_faces, replace, training
+training.DeblurModel = SmallModel
+faces = make_faces(60, 64)
+for parts in (1, 2):
+    training.train(
+        faces[:16], faces, f"{sys.argv[1]}/{parts}", replace(SHARED, accumulate=parts), Lpips(None), progress=False
+    )
+"""
+SHARED = replace(TINY, batch_size=8, weights=Weights())
+
+
+def test_two_processes_are_one(random_ruler, tmp_path):
+    """Started by torchrun on the CPU: the same losses, measures and weights as one process with the same batch.
+
+    60 pictures are validated in batches of 50 and 10, one for each process. Biases before a batch norm are left out:
+    the norm takes them away again, their gradient is rounding alone, and Adam makes whole steps of it.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    (tmp_path / "two.py").write_text(TWO)
+    done = subprocess.run(
+        [*command, str(tmp_path / "two.py"), str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True,
+        timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    faces = make_faces(60, 64)
+    for parts in (1, 2):
+        out, two = tmp_path / "one" / str(parts), tmp_path / "two" / str(parts)
+        history = run(faces[:16], out, random_ruler, replace(SHARED, accumulate=parts), val=faces)
+        shared = read_history(two)
+        for a, b in zip(timeless(history), timeless(shared), strict=True):
+            assert a == pytest.approx(b, rel=2e-5), parts
+        ours, theirs = state_of(out)["model"], state_of(two)["model"]
+        noise = ("deblur_encoder.0.bias", "latent_encoder.0.bias")
+        noise += ("deblur_encoder.1.running_mean", "latent_encoder.1.running_mean")
+        for k in ours.keys() - set(noise):
+            assert torch.allclose(ours[k].float(), theirs[k].float(), atol=1e-5), (parts, k)
+        assert read_about(two / "best.safetensors")["processes"] == 2
+        assert sorted(p.name for p in two.iterdir()) == ["best.json", "best.safetensors", "history.jsonl", "last.pt"]
+    # a run of two goes on in one process
+    more = run(faces[:16], tmp_path / "two" / "1", random_ruler, replace(SHARED, epochs=3), val=faces)
+    assert timeless(more[:2]) == timeless(read_history(tmp_path / "two" / "1")[:2]) and len(more) == 3
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -395,14 +877,16 @@ def test_options_reach_the_recipe(spied, tmp_path):
     write_pictures(tmp_path / "photos" / "train", 4)
     write_pictures(tmp_path / "photos" / "val", 2)
     options = "--epochs 7 --batch-size 3 --learning-rate 0.01 --halve-every 2 --precision no --degradation motion"
-    options += " --edges oracle --no-flip --limit 3 --seed 5"
+    options += " --edges oracle --no-flip --limit 3 --seed 5 --accumulate 3 --ema 0.99"
+    options += " --compile --save-every 7 --workers 2"
     training.main(["--data", str(tmp_path / "photos"), "--out", "somewhere", *options.split()])
-    ((images, val, out, recipe, _),) = spied
+    ((images, val, out, recipe, rest),) = spied
     assert (len(images), len(val), out) == (3, 2, "somewhere")
     assert recipe == Recipe(
         epochs=7, batch_size=3, learning_rate=0.01, halve_every=2, precision="no", degradation="motion", edges="oracle",
-        flip=False, seed=5,
+        flip=False, seed=5, accumulate=3, ema=0.99,
     )  # fmt: skip
+    assert rest["compile"] is True and rest["save_every"] == 7 and rest["workers"] == 2 and not rest["stop"]()
 
 
 def test_a_single_folder_is_split_by_position(spied, tmp_path, capsys):
