@@ -97,16 +97,24 @@ def visit(folder: str, setup: Setup, load: bool) -> list[dict]:
 def folder(setup: Setup) -> dict:
     """Make the folder, open it twice in a fresh interpreter, remove it."""
     name = "quick" if setup.image_size < 128 else "full"
-    with tempfile.TemporaryDirectory(dir=setup.folder, prefix="faces-") as temporary:
+    where = setup.folder or Path(tempfile.gettempdir())
+    needed = 55_000 * setup.files + 10_000 * setup.different  # decoded pictures of 49 kB each, names, some JPEG files
+    if shutil.disk_usage(where).free < needed:
+        raise SystemExit(f"error: {where}: {needed / 1e9:.0f} GB must be free; --folder-path names another folder")
+    with tempfile.TemporaryDirectory(dir=where, prefix="faces-") as temporary:
+        files, cache = Path(temporary) / "photographs", Path(temporary) / "cache"
         began = time.perf_counter()
-        make_folder(Path(temporary), setup.files, setup.different)
+        make_folder(files, setup.files, setup.different)
         rows = [{"start": "before", "what": f"make {setup.files} files", "s": time.perf_counter() - began}]
         for start in ("first", "second"):
-            command = [sys.executable, "-m", "tests.benchmarks.folder", temporary, start, name, str(setup.device)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            command = [sys.executable, "-m", "tests.benchmarks.folder", str(files), start, name, str(setup.device)]
+            environment = os.environ | {"COURSE_CACHE": str(cache)}  # removed with the files
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
                 raise RuntimeError(f"the fresh interpreter failed:\n{done.stderr[-2000:]}")
+            stored = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) / 1e6
             rows += [{"start": start, **row} for row in json.loads(done.stdout.splitlines()[-1])]
+        rows[-1]["stored decoded (MB)"] = stored
     note = (
         f"{setup.files} JPEG files of {WIDTH}×{HEIGHT} pixels, {min(setup.different, setup.files)} different ones, "
         f"opened by a fresh interpreter, twice. Batches of {setup.batch}. The training is the thesis's model, "

@@ -8,8 +8,8 @@ import resource
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,10 +29,9 @@ class Setup:
     image_size: int = 128
     latent_dim: int = 512
     faces: int = 640  # images to train on
-    batches: tuple[int, ...] = (16, 32)  # of the part ``training``
-    batch: int = 16  # of every other part
-    segments: int = 8  # plain and ours take turns: so many segments ...
-    segment_steps: int = 5  # ... of so many steps
+    batch: int = 16  # batch size, but for the parts ``training`` and ``sweep``
+    segments: int = 6  # of ``training``: plain and ours take so many turns ...
+    turns: dict[int, int] = field(default_factory=lambda: {16: 5, 32: 3})  # ... of batch size -> so many steps
     rounds: int = 3  # repetitions of everything else
     steps: int = 2  # steps in a repetition
     launches: int = 2  # of every interpreter that is measured from its start
@@ -51,20 +50,20 @@ class Setup:
 
     @classmethod
     def full(cls, device: torch.device) -> "Setup":
-        """What is recorded. A GPU takes larger batches, and more steps before its clock means anything."""
+        """What is recorded. A GPU takes larger batches and more steps; it compiles for each batch size anew."""
         if device.type != "cuda":
             return cls(device)
         return cls(
-            device, faces=4096, batches=(16, 32, 256), batch=256, segments=6, segment_steps=40, rounds=5, steps=20,
-            sweep=(4, 16, 64, 128, 256, 512, 1024), matrices=(1024, 2048, 4096, 8192, 16384), evaluated=400,
-            loaded=4096, restored=200,
+            device, faces=4096, batch=256, segments=4, turns={16: 25, 256: 25}, rounds=3, steps=10,
+            sweep=(16, 64, 256, 1024), matrices=(1024, 2048, 4096, 8192, 16384), evaluated=400, loaded=4096,
+            restored=200,
         )  # fmt: skip
 
     @classmethod
     def quick(cls, device: torch.device) -> "Setup":
         """Every part in miniature, for tests and for a first look: the figures mean nothing."""
         return cls(
-            device, image_size=64, latent_dim=16, faces=24, batches=(4,), batch=4, segments=2, segment_steps=2,
+            device, image_size=64, latent_dim=16, faces=24, batch=4, segments=2, turns={4: 2},
             rounds=2, steps=1, launches=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4,
             restored=5, threads=(0, 2), loaded=16, files=200, different=20, folder_steps=10, folder_trained=1,
         )  # fmt: skip
@@ -199,14 +198,6 @@ def ruler(device: torch.device) -> Lpips:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return load_lpips(device=device)
-
-
-def forever(batches: Callable[[int], Iterator]) -> Iterator:
-    """``batches(0)``, ``batches(1)``, ... one epoch after the other."""
-    epoch = 0
-    while True:
-        yield from batches(epoch)
-        epoch += 1
 
 
 def restorer(setup: Setup) -> Restorer:

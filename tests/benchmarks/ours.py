@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from helpers.loading import Loader
-from helpers.syncnorm import synchronise
 from torch.profiler import record_function
 
 from helpers import pairs as pairs_module
 from helpers import training
+from helpers.loading import Loader
 from helpers.losses import TotalLoss
 from helpers.networks import DeblurModel
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips
 from helpers.seeds import seed_everything
+from helpers.syncnorm import synchronise
 from tests.benchmarks import measure
 from tests.benchmarks.measure import Setup
 from tests.benchmarks.plain import order
@@ -65,6 +65,7 @@ class Ours:
         AcceleratorState._reset_state()
         precision = training.precision_for(self.device)
         self.accelerator = Accelerator(mixed_precision=precision, cpu=self.device.type == "cpu")
+        self.device = self.accelerator.device  # of several GPUs, this process's
         self.kind, self.batch_size = KINDS[precision], batch_size
         seed_everything()
         ruler = deepcopy(ruler or measure.ruler(self.device)).to(self.device, memory_format=torch.channels_last)

@@ -61,7 +61,7 @@ def peak(setup: Setup) -> dict:
         for size, speed in by_size.items()
     ]
     rows.append({"what": "memory copy", "GB/s": bandwidth(setup) / 1e9})
-    for batch_size in setup.batches:
+    for batch_size in sorted({setup.batch, max(setup.turns)}):
         flops = step_flops(setup, batch_size)
         run = ours.Ours(setup, batch_size)
         batch = run.batch()
@@ -119,6 +119,7 @@ def describe(layer: nn.Module) -> str:
 
 def layers(setup: Setup) -> dict:
     """Every layer alone, forward and backward: time, operations, bytes, and which of the machine's limits binds it."""
+    torch.backends.cudnn.benchmark = True  # as training does on a GPU: the fastest kernel for each shape
     run = ours.Ours(setup, setup.batch, compiled=False)
     kind = TYPES[run.kind]
     best = max(max(s.values()) for k, s in peaks(setup).items() if k == run.kind)

@@ -72,6 +72,7 @@ class Pieces:
 
 def shares(setup: Setup) -> dict:
     """What share of a step each network and each loss term costs, each forward and backward."""
+    torch.backends.cudnn.benchmark = True  # as training does on a GPU
     run = ours.Ours(setup, setup.batch, compiled=False)
     pieces, batch = Pieces(run), run.batch()
     pieces.step(*batch)
@@ -98,7 +99,8 @@ def shares(setup: Setup) -> dict:
     rows.append({"what": "the step in one piece", "both (ms)": 1e3 * spread(whole)["median"]})
     note = (
         f"Batch {setup.batch}, {run.kind}, medians of {len(steps)} steps. The step is cut at the networks' "
-        "borders and each piece timed; the gradients are those of the whole step (a test compares them)."
+        "borders and each piece timed, without torch.compile; the gradients are those of the whole step (a test "
+        "compares them)."
     )
     return {"note": note, "rows": rows}
 

@@ -44,23 +44,23 @@ def training(setup: Setup) -> dict:
     images, scale, rows, curves = faces(setup), ruler(setup.device), [], {}
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(images, Path(folder))
-        for batch_size in setup.batches:
+        for batch_size, steps in setup.turns.items():
             loops = {
                 "plain": plain_loop(files, start(setup), scale, batch_size, setup.device),
                 "ours": ours.Ours(setup, batch_size, images=images, ruler=scale).losses(),
             }
             losses = {name: [next(loop)] for name, loop in loops.items()}  # the first step warms up
-            actions = {name: run_some(loops[name], setup.segment_steps, losses[name]) for name in loops}
+            actions = {name: run_some(loops[name], steps, losses[name]) for name in loops}
             times = take_turns(actions, setup.segments, setup.device)
             for loop in loops.values():
                 loop.close()
             losses = {name: [float(value) for value in values] for name, values in losses.items()}
-            last = min(10, setup.segments * setup.segment_steps)  # steps, since one batch is harder than another
+            last = min(10, setup.segments * steps)  # steps, since one batch is harder than another
             for name in loops:
                 rows.append(
                     {
                         "batch size": batch_size, "loop": name,
-                        **rates(batch_size * setup.segment_steps, times[name]),
+                        **rates(batch_size * steps, times[name]),
                         "steps": len(losses[name]), "first loss": losses[name][0],
                         "last loss": float(np.mean(losses[name][-last:])),
                     }
@@ -71,8 +71,8 @@ def training(setup: Setup) -> dict:
             curves[str(batch_size)] = losses
     note = (
         f"Thesis's model at {setup.image_size} px, all five losses, {len(images)} faces, the same start, pictures and "
-        f"order; both took turns of {setup.segment_steps} steps after a first one. Last loss: mean of the last {last} "
-        "steps. `plain` is float32, picture by picture (`tests/benchmarks/plain.py`)."
+        f"order; both took {setup.segments} turns after a first step. Last loss: mean of the last {last} steps. "
+        "`plain` is float32, picture by picture (`tests/benchmarks/plain.py`)."
     )
     return {"note": note, "losses": curves, "rows": rows}
 

@@ -1,0 +1,89 @@
+"""The same on every device: each test runs on the processor, and on a CUDA GPU where there is one.
+
+On a GPU the reference is the processor; on the processor it is the same computation written without the engine.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import training
+from helpers.losses import TotalLoss
+from helpers.metrics import evaluate, summary
+from helpers.networks import DeblurModel
+from helpers.pairs import Pairs
+from helpers.restorer import Restorer
+from helpers.seeds import seed_everything
+from tests.benchmarks import ours
+from tests.benchmarks.measure import Setup
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request) -> torch.device:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA GPU")
+    return torch.device(request.param)
+
+
+def start(device, faces, ruler, monkeypatch, precision: str, compiled: bool = False) -> ours.Ours:
+    """The engine on ``device`` in a number format of choice."""
+    monkeypatch.setattr(training, "precision_for", lambda device, asked="auto": precision)
+    return ours.Ours(Setup.quick(device), 4, faces, ruler, compiled)
+
+
+def test_a_step_in_float32_gives_the_plain_loss(device, faces, random_ruler, monkeypatch):
+    run = start(device, faces, random_ruler, monkeypatch, "no")
+    indices = next(ours.order(len(faces), 4))[1]
+    batch = Pairs(faces, flip=True).batch(indices.tolist(), 0)
+    seed_everything()
+    model = DeblurModel(16, 64).train()
+    with torch.no_grad():
+        restored, z_deblur, z_gt = model(batch.input, batch.target)
+        expected = TotalLoss(random_ruler)(restored, batch.target, z_deblur, z_gt)["total"].item()
+    assert float(run.step(*run.batch())) == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_every_precision_learns(device, precision, faces, random_ruler, monkeypatch):
+    """Ten steps on one batch: the loss falls by a twentieth and more."""
+    if precision == "fp16" and device.type == "cpu":
+        pytest.skip("fp16 is for GPUs")
+    run = start(device, faces, random_ruler, monkeypatch, precision)
+    batch = run.batch()
+    losses = [float(run.step(*batch)) for _ in range(10)]
+    assert np.isfinite(losses).all() and losses[-1] < 0.95 * losses[0]
+    assert all(p.dtype == torch.float32 for p in run.model.parameters())
+
+
+def test_the_loader_blurs_alike(device, faces):
+    """Where sums are added in another order, a value may be rounded to the neighbouring one of 256."""
+    inputs, target = next(ours.loaded(Pairs(faces, flip=True), 4, device))
+    batch = Pairs(faces, flip=True).batch(next(ours.order(len(faces), 4))[1].tolist(), 0)
+    assert inputs.device.type == target.device.type == device.type
+    assert torch.equal(target.cpu(), batch.target)
+    difference = (inputs.cpu() - batch.input)[:, :3].abs()
+    assert difference.max() < 1.01 / 127.5 and (difference > 0).float().mean() < 0.01
+
+
+def test_restored_pictures_and_measures_are_alike(device, random_ruler):
+    from helpers.data import load_faces
+
+    pairs = Pairs(load_faces("test", 4))
+    blurred = pairs.batch(range(4)).blurred
+    reference, restorer = Restorer(device="cpu"), Restorer(device=device)
+    difference = np.abs(restorer.restore(blurred).astype(int) - reference.restore(blurred))
+    assert difference.mean() < 0.5 and difference.max() <= 8
+    here = summary(evaluate(restorer.model, pairs, random_ruler.to(device), with_input=False)).loc["restored"]
+    random_ruler.to("cpu")
+    there = summary(evaluate(reference.model, pairs, random_ruler, with_input=False)).loc["restored"]
+    assert np.allclose(here.to_numpy(float), there.to_numpy(float), rtol=5e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiling takes a minute and is for GPUs")
+def test_compiled_is_eager(faces, random_ruler, monkeypatch):
+    losses = []
+    for compiled in (False, True):
+        run = start(torch.device("cuda"), faces, random_ruler, monkeypatch, "no", compiled)
+        batch = run.batch()
+        losses.append([float(run.step(*batch)) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
