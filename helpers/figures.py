@@ -221,7 +221,8 @@ def timeline(intervals: Sequence[tuple[str, float, float, str]], title: str = ""
     shades = [DARK, LIGHT, "#5b7fa6", "white", MIDDLE, "#b8c9dc", "#8d96a3"]
     names = [name for name in dict.fromkeys(name for name, *_ in intervals) if name not in frames]
     look = {
-        name: {"facecolor": shades[k % 7], "hatch": ["", "", "//", ".."][k % 4]} for k, name in enumerate(names)
+        name: {"facecolor": shades[k % 7], "hatch": ["", "//", "..", "xx"][(k + 2 * (k // 7)) % 4]}
+        for k, name in enumerate(names)
     } | {name: {"facecolor": "none"} for name in frames}
     for name, start, duration, row in intervals:
         height = 0.86 if name in frames else 0.56
@@ -233,7 +234,8 @@ def timeline(intervals: Sequence[tuple[str, float, float, str]], title: str = ""
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlim=(0, end * 1.005), ylim=(len(rows) - 0.45, -0.55), xlabel="time in ms")
     boxes = [Rectangle((0, 0), 1, 1, edgecolor="black", linewidth=0.6, **kind) for kind in look.values()]
-    axes.legend(boxes, look, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=6)
+    labels = [f"frame: {name}" if name in frames else name for name in look]
+    axes.legend(boxes, labels, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=6)
     return figure
 
 
@@ -258,9 +260,9 @@ def roofline(layers: Sequence[dict], peak: float, bandwidth: float, title: str =
             intensity[chosen], [layers[k]["GFLOP/s"] for k in chosen], 15 + 400 * cost[chosen] / cost.sum(),
             color=colour, marker=marker, edgecolor="black", linewidth=0.6, alpha=0.85, label=kind,
         )  # fmt: skip
-    for k in np.argsort(-cost)[:named]:
-        place = (intensity[k], layers[k]["GFLOP/s"])
-        axes.annotate(layers[k]["layer"], place, (4, -12), textcoords="offset points", fontsize=7)
+    for rank, k in enumerate(np.argsort(-cost)[:named]):
+        place, offset = (intensity[k], layers[k]["GFLOP/s"]), (-60, 10) if rank % 2 else (8, -12)
+        axes.annotate(layers[k]["layer"], place, offset, textcoords="offset points", fontsize=7)
     axes.set(xscale="log", yscale="log", xlabel="operations for each byte that must move", ylabel="GFLOP/s")
     axes.legend(fontsize=8, loc="lower right", markerscale=0.7)
     return figure
