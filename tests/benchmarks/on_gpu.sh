@@ -133,7 +133,7 @@ echo
 echo "after $SECONDS s; everything is below $OUT:"
 echo "  benchmarks_gpu.json, .md         copy both to data/results/ to record them"
 echo "  $faces/best.safetensors          history.jsonl beside it; store it as data/README.md says, if it is better"
-grep -h "the new checkpoint" "$OUT"/compare-*.log 2>/dev/null | sed 's/^/  /'
+grep "the new checkpoint" "$OUT"/compare-*.log 2>/dev/null | sed 's/^/  /'
 if ((${#problems[@]})); then
     printf 'not done:\n'
     printf '  %s\n' "${problems[@]}"
