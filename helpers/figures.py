@@ -219,11 +219,13 @@ def timeline(intervals: Sequence[tuple[str, float, float, str]], title: str = ""
         if other != name and where == row and start <= s and s + d <= start + duration
     }
     shades = [DARK, LIGHT, "#5b7fa6", "white", MIDDLE, "#b8c9dc", "#8d96a3"]
-    names = [name for name in dict.fromkeys(name for name, *_ in intervals) if name not in frames]
+    names = sorted(dict.fromkeys(name for name, *_ in intervals), key=frames.__contains__)  # frames last
     look = {
-        name: {"facecolor": shades[k % 7], "hatch": ["", "//", "..", "xx"][(k + 2 * (k // 7)) % 4]}
+        name: {"facecolor": "none"}
+        if name in frames
+        else {"facecolor": shades[k % 7], "hatch": ["", "//", "..", "xx"][(k + 2 * (k // 7)) % 4]}
         for k, name in enumerate(names)
-    } | {name: {"facecolor": "none"} for name in frames}
+    }
     for name, start, duration, row in intervals:
         height = 0.86 if name in frames else 0.56
         corner = (start, rows.index(row) - height / 2)
