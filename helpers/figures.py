@@ -220,6 +220,109 @@ def style_table(table, better: dict[str, bool], digits: dict[str, int] | None = 
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Where time goes
+
+
+def bars(
+    values: dict[str, Sequence[float]],
+    parts: Sequence[str],
+    xlabel: str,
+    title: str = "",
+    notes: Sequence[str] | None = None,
+) -> Figure:
+    """Horizontal bars, the first on top, each made of ``parts`` one behind the other.
+
+    Parameters
+    ----------
+    values : label of a bar -> the length of each of its parts
+    notes : a text behind each bar
+    """
+    figure, axes = new(1, 1, (8, 0.9 + 0.27 * len(values)), title)
+    lengths = np.array([list(v) for v in values.values()], float)
+    starts = np.cumsum(lengths, 1) - lengths
+    for k, part in enumerate(parts):
+        axes.barh(
+            range(len(values)), lengths[:, k], left=starts[:, k], height=0.7, label=part, color=COLOURS[::2][k % 3],
+            edgecolor="black", linewidth=0.5, hatch=["", "//", ".."][k % 3],
+        )  # fmt: skip
+    for y, (length, note) in enumerate(zip(lengths.sum(1), notes or [], strict=False)):
+        axes.text(length, y, f" {note}", va="center", fontsize=8)
+    axes.set_yticks(range(len(values)), list(values), fontsize=9)
+    axes.invert_yaxis()
+    axes.set(xlabel=xlabel, xlim=(0, lengths.sum(1).max() * (1.15 if notes else 1.02)))
+    if len(parts) > 1:
+        axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def timeline(intervals: Sequence[tuple[str, float, float, str]], title: str = "") -> Figure:
+    """What ran when: boxes from (name, start, duration, row), in ms; rows from top to bottom as they first appear.
+
+    What has others inside it is drawn as a frame around them. Names stand in their boxes where they fit, and in the
+    legend.
+    """
+    rows = list(dict.fromkeys(row for *_, row in intervals))
+    end = max(start + duration for _, start, duration, _ in intervals)
+    figure, axes = new(1, 1, (11, 1.3 + 0.62 * len(rows)), title)
+    frames = {
+        name
+        for name, start, duration, row in intervals
+        for other, s, d, where in intervals
+        if other != name and where == row and start <= s and s + d <= start + duration
+    }
+    shades = [DARK, LIGHT, "#5b7fa6", "white", MIDDLE, "#b8c9dc", "#8d96a3"]
+    names = sorted(dict.fromkeys(name for name, *_ in intervals), key=frames.__contains__)  # frames last
+    look = {
+        name: {"facecolor": "none"}
+        if name in frames
+        else {"facecolor": shades[k % 7], "hatch": ["", "//", "..", "xx"][(k + 2 * (k // 7)) % 4]}
+        for k, name in enumerate(names)
+    }
+    for name, start, duration, row in intervals:
+        height = 0.86 if name in frames else 0.56
+        corner = (start, rows.index(row) - height / 2)
+        axes.add_patch(Rectangle(corner, duration, height, edgecolor="black", linewidth=0.6, **look[name]))
+        if name not in frames and duration > 0.011 * len(name) * end:
+            back = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.text(start + duration / 2, rows.index(row), name, ha="center", va="center", fontsize=7, bbox=back)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlim=(0, end * 1.005), ylim=(len(rows) - 0.45, -0.55), xlabel="time in ms")
+    boxes = [Rectangle((0, 0), 1, 1, edgecolor="black", linewidth=0.6, **kind) for kind in look.values()]
+    labels = [f"frame: {name}" if name in frames else name for name in look]
+    axes.legend(boxes, labels, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=6)
+    return figure
+
+
+def roofline(layers: Sequence[dict], peak: float, bandwidth: float, title: str = "", named: int = 3) -> Figure:
+    """How fast each layer computes, under the two limits of a machine; both axes are logarithmic.
+
+    Parameters
+    ----------
+    layers : rows with "layer", "kind", "FLOP/byte", "GFLOP/s", and "ms" each of "times" layers; the area of a mark is
+        the time they take together
+    peak, bandwidth : FLOP/s and bytes/s of the machine
+    named : so many of the costliest layers have their names beside them
+    """
+    figure, axes = new(1, 1, (8, 4), title)
+    intensity = np.array([row["FLOP/byte"] for row in layers])
+    cost = np.array([row["ms"] * row["times"] for row in layers])
+    x = np.geomspace(min(intensity.min(), peak / bandwidth) / 2, max(intensity.max(), peak / bandwidth) * 2, 200)
+    axes.plot(x, np.minimum(peak, x * bandwidth) / 1e9, "-", color="black", label="the machine's limits")
+    for marker, colour, kind in (("o", DARK, "conv"), ("s", LIGHT, "transposed conv"), ("^", MIDDLE, "linear")):
+        chosen = [k for k, row in enumerate(layers) if row["kind"].startswith(kind)]
+        axes.scatter(
+            intensity[chosen], [layers[k]["GFLOP/s"] for k in chosen], 15 + 400 * cost[chosen] / cost.sum(),
+            color=colour, marker=marker, edgecolor="black", linewidth=0.6, alpha=0.85, label=kind,
+        )  # fmt: skip
+    for rank, k in enumerate(np.argsort(-cost)[:named]):
+        place, offset = (intensity[k], layers[k]["GFLOP/s"]), (-60, 10) if rank % 2 else (8, -12)
+        axes.annotate(layers[k]["layer"], place, offset, textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", yscale="log", xlabel="operations for each byte that must move", ylabel="GFLOP/s")
+    axes.legend(fontsize=8, loc="lower right", markerscale=0.7)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Diagrams of networks, drawn from what runs
 
 

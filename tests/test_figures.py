@@ -24,6 +24,15 @@ HISTORY = [
     for n in (1, 2, 3)
 ]  # fmt: skip
 
+INTERVALS = [
+    ["step", 0.0, 10.0, "training"], ["forward", 0.5, 4.0, "training"], ["backward", 5.0, 4.5, "training"],
+    ["make a batch", 2.0, 3.0, "loader 1"], ["step", 10.0, 9.0, "training"],
+]  # fmt: skip
+LAYERS = [
+    {"layer": "first", "kind": "conv 3×3, 4→8", "FLOP/byte": 2.0, "GFLOP/s": 15.0, "ms": 1.0, "times": 1},
+    {"layer": "last", "kind": "linear 8→2", "FLOP/byte": 50.0, "GFLOP/s": 80.0, "ms": 2.0, "times": 3},
+]
+
 
 def decoded(figure: Figure) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(figures.png(figure), np.uint8), cv2.IMREAD_COLOR)
@@ -90,6 +99,9 @@ def drawings(faces):
         "history": figures.plot_history(HISTORY, "A run"),
         "network": figures.draw_network(figures.trace(Generator(16, 64), torch.zeros(1, 16), 2), "Generator"),
         "training": figures.draw_training(DeblurModel(16, 64), 64),
+        "bars": figures.bars({"a": [1, 2], "b": [3, 0]}, ["forward", "backward"], "ms", "Bars", ["3 ms", "three"]),
+        "timeline": figures.timeline(INTERVALS, "Threads"),
+        "roofline": figures.roofline(LAYERS, 1e11, 1e10, "Roof", named=1),
     }
 
 
@@ -150,6 +162,34 @@ def test_history_shows_every_curve(drawings):
 def test_history_of_one_epoch_and_with_a_missing_term():
     """A weight of 0 reports 0, which a logarithmic axis cannot show; the figure must still come."""
     assert decoded(figures.plot_history([{**HISTORY[0], "lpips": 0.0}])) is not None
+
+
+def test_bars_stand_behind_one_another(drawings):
+    """A bar's parts begin where the part before them ends; the first bar is on top."""
+    boxes = [(p.get_x(), p.get_width(), p.get_y()) for p in drawings["bars"].axes[0].patches]
+    assert [b[:2] for b in boxes] == [(0, 1), (0, 3), (1, 2), (3, 0)] and drawings["bars"].axes[0].yaxis_inverted()
+    assert all(t in texts(drawings["bars"]) for t in ("forward", "backward", "3 ms", "three", "ms"))
+
+
+def test_timeline_draws_each_interval_in_its_row(drawings):
+    """Boxes lie where their times say; what has others inside it is a frame, each time."""
+    axes = drawings["timeline"].axes[0]
+    boxes = [(p.get_x(), p.get_width()) for p in axes.patches]
+    assert boxes == [(s, d) for _, s, d, _ in INTERVALS]
+    assert [p.get_facecolor()[3] for p in axes.patches] == [0, 1, 1, 1, 0]
+    assert [round(p.get_y() + p.get_height() / 2) for p in axes.patches] == [0, 0, 0, 1, 0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["training", "loader 1"]
+    assert all(t in texts(drawings["timeline"]) for t in ("step", "forward", "make a batch", "time in ms"))
+
+
+def test_roofline_bends_where_memory_stops_to_bind(drawings):
+    """Left of peak / bandwidth = 10 operations a byte the limit grows with them, right of it it is the peak, 100."""
+    axes = drawings["roofline"].axes[0]
+    x, y = axes.lines[0].get_data()
+    assert np.allclose(y, np.minimum(100, 10 * x)) and x.min() < 10 < x.max()
+    marks = np.concatenate([c.get_offsets() for c in axes.collections])
+    assert sorted(map(tuple, marks)) == [(2.0, 15.0), (50.0, 80.0)]
+    assert "last" in texts(drawings["roofline"]) and "first" not in texts(drawings["roofline"])
 
 
 def test_table_marks_the_best_of_each_column():
