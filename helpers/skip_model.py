@@ -260,7 +260,7 @@ def along_the_knob(model: SkipModel, pairs: Pairs, lpips: Lpips, reference, knob
     Parameters
     ----------
     pairs : test or validation set
-    reference : other sharp pictures, uint8 N×H×W×3, for the realism distance
+    reference : other sharp pictures, uint8 N×H×W×3, for the realism distance; without them it is left out
 
     Returns
     -------
@@ -277,7 +277,9 @@ def along_the_knob(model: SkipModel, pairs: Pairs, lpips: Lpips, reference, knob
     for knob in tqdm(knobs, desc="knob", disable=None):
         restored = denormalise(torch.lerp(mean, perceptual, knob))
         measures = measure(restored, sharp, lpips).mean().to_dict()
-        rows.append({"knob": knob, **measures, "SWD": sliced_wasserstein(restored, reference)["mean"]})
+        if reference is not None:
+            measures["SWD"] = sliced_wasserstein(restored, reference)["mean"]
+        rows.append({"knob": knob, **measures})
     return rows
 
 
@@ -297,8 +299,8 @@ def _measure(out: Path, data: str | None, limit: int | None, elsewhere: str | No
     model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last)
     sharp = {split: np.stack(list(load_split(data, split, limit))) for split in ("val", "test")}
     lpips, rows = load_lpips(device=next(model.parameters()).device), {}
-    for split, other in (("val", "test"), ("test", "val")):
-        rows[split] = along_the_knob(model, Pairs(sharp[split]), lpips, sharp[other])
+    for split, reference in (("val", None), ("test", sharp["val"])):
+        rows[split] = along_the_knob(model, Pairs(sharp[split]), lpips, reference)
     about |= {"knob": best_knob(rows["val"]), "along the knob": rows}
     if elsewhere:
         rendered = elsewhere == "faces"
