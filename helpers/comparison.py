@@ -90,6 +90,7 @@ def compare(
                 "parameters": method.parameters, "seconds": seconds,
             }  # fmt: skip
         rows[name] |= {"hardware": hardware(device), "date": date.today().isoformat(), "images": len(sharp)}
+        rows[name]["torch"] = torch.__version__
         if on_row:
             on_row(rows)
     return rows
@@ -122,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
         reference = np.stack(list(load_split(args.data, "train" if args.split == "val" else "val", 400)))
         lpips = load_lpips(device="cuda" if torch.cuda.is_available() else "cpu")
         facts = {"split": args.split, "degradation": "celebablur", "seed": SEED, "lpips": lpips.name}
-        facts |= {"data": "photographs" if args.data else "shipped faces", "torch": torch.__version__}
+        facts |= {"data": "photographs" if args.data else "shipped faces"}
         results = json.loads(out.read_text()) if out.exists() else {"all": {}, "few": {}}
         if results.get("facts", facts) != facts:
             raise ImageError(f"{out} holds results of another kind ({results['facts']}); choose another file")

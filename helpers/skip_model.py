@@ -251,7 +251,7 @@ def train(
     return ema.module, history
 
 
-KNOBS = tuple(k / 10 for k in range(0, 13))  # a little past the perceptual end as well
+KNOBS = tuple(k / 5 for k in range(7))  # a little past the perceptual end as well
 
 
 def along_the_knob(model: SkipModel, pairs: Pairs, lpips: Lpips, reference, knobs=KNOBS, batch_size: int = 25) -> list:
