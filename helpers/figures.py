@@ -177,8 +177,9 @@ def forest(tables: dict[str, object], title: str = "", better: dict[str, bool] |
         higher = (better or {}).get(column, False)
         axis.set_xlabel(f"difference in {column}\n" + ("better →" if higher else "← better"), fontsize=9)
         axis.tick_params(labelsize=8)
+        axis.locator_params(axis="x", nbins=4)
     axes[0][0].set_yticks(range(len(names)), [next(iter(tables.values())).loc[n, "title"] for n in names])
-    axes[0][0].invert_yaxis()
+    axes[0][0].set_ylim(len(names) - 0.4, -0.6)  # the first on top
     return figure
 
 
