@@ -21,6 +21,7 @@ from helpers import resumable
 from helpers.checkpoints import save_checkpoint
 from helpers.networks import ShapeError
 from helpers.pairs import Pairs
+from helpers.seeds import rng_for, seed_everything
 
 PRIOR = 256  # 4C' with C' = 64; the authors' code fixes it
 SMALL = {"dim": 16, "num_blocks": (1, 1, 1, 2), "num_refinement_blocks": 1, "heads": (1, 2, 4, 8), "n_encoder_res": 2}
@@ -450,14 +451,14 @@ def train(
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     settings = {"batch_size": batch_size, "seed": seed, "rate": rate, "crop": crop, "images": len(images), **small}
     settings["degradation"] = degradation
-    resumable.seed_everything(seed)
+    seed_everything(seed)
     one = DiffIRS1(**small).to(device, memory_format=torch.channels_last)
     two = DiffIRS2(**small).to(device, memory_format=torch.channels_last)
     histories = {}
 
     def pair(number):
         batch = resumable.batch_of(pairs, number, batch_size)
-        rng = resumable.rng_for(seed, 77, number)
+        rng = rng_for(seed, 77, number)
         top, left = (int(rng.integers(0, side - crop + 1)) for side in batch.target.shape[2:])
         window = (..., slice(top, top + crop), slice(left, left + crop))
         return tuple(
