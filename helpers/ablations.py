@@ -25,7 +25,7 @@ import torch
 from tqdm.auto import tqdm
 
 from helpers.adversarial import PatchDiscriminator, discriminator_loss, generator_loss
-from helpers.bootstrap import paired_interval, verdict
+from helpers.bootstrap import judgement, paired_interval
 from helpers.checkpoints import write_json
 from helpers.data import ImageError, data_folder, denormalise, load_parameters, load_split, square
 from helpers.degrade import Compose, DefocusBlur, Degradation, GaussianBlur, GaussianNoise, MotionBlur
@@ -238,7 +238,7 @@ def train(
             judge_optimiser.step()
         losses.append(total.item())
         if number + 1 in marks:
-            restored = restore(model, Feed(validation[:64], variant, degradation))
+            restored = restore_all(model, Feed(validation[:64], variant, degradation))
             l1 = np.abs(restored / 127.5 - validation[:64] / 127.5).mean()
             curve.append({"step": number + 1, "loss": float(np.mean(losses)), "val_L1": float(l1)})
             losses = []
@@ -257,7 +257,7 @@ def build(variant: Variant, preset: Preset) -> DeblurModel | SkipModel:
 
 
 @torch.no_grad()
-def restore(model: DeblurModel | SkipModel, feed: Feed, batch_size: int = 50) -> np.ndarray:
+def restore_all(model: DeblurModel | SkipModel, feed: Feed, batch_size: int = 50) -> np.ndarray:
     """What the model makes of all pictures of ``feed``: uint8 N×H×W×3. Puts training mode back where it was."""
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
@@ -326,7 +326,7 @@ def run(
     faces = pictures["faces"]
 
     def on(images, degradation=degradation):
-        restored = restore(model, Feed(images, variant, degradation))
+        restored = restore_all(model, Feed(images, variant, degradation))
         return restored, examine(restored, images, lpips, second)
 
     record["val"] = on(faces["val"])[1].mean().to_dict()
@@ -455,7 +455,7 @@ def differences(results: dict, column: str, baseline: str = "thesis", groups=Non
             "group": variant.group, "title": variant.title, "mean": values.mean(),
             "seeds": values.mean(1).std(ddof=1) if len(values) > 1 else float("nan"),
             "difference": difference, "low": low, "high": high,
-            "verdict": "baseline" if name == baseline else verdict(low, high, better),
+            "verdict": "baseline" if name == baseline else judgement(low, high, better),
         }  # fmt: skip
     return pd.DataFrame(rows).T
 

@@ -47,7 +47,7 @@ def paired_interval(
     return float(difference.mean()), float(low), float(high)
 
 
-def verdict(low: float, high: float, higher_is_better: bool) -> str:
+def judgement(low: float, high: float, higher_is_better: bool) -> str:
     """What an interval of differences says: "better", "worse", or "inside the noise" where it holds 0."""
     if low <= 0 <= high:
         return "inside the noise"

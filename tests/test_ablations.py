@@ -24,7 +24,7 @@ from helpers.ablations import (
     examine_codes,
     load_pictures,
     other_degradations,
-    restore,
+    restore_all,
     run,
     run_all,
     train,
@@ -319,7 +319,7 @@ def test_the_curve(watched):
     """At most twelve points; the last is the L1 of what the finished model makes of the validation pictures."""
     _, _, model, curve = watched(quick("thesis"))
     assert [c["step"] for c in curve] == [1, 2, 3, 4, 5, 6]
-    restored = restore(model, Feed(FACES[8:], quick("thesis"), blur(64)))
+    restored = restore_all(model, Feed(FACES[8:], quick("thesis"), blur(64)))
     wanted = measure(restored, FACES[8:])["L1"].mean()
     assert curve[-1]["val_L1"] == pytest.approx(wanted, rel=1e-5)
     _, _, _, longer = watched(quick("thesis"), replace(MICRO, steps=36, batch_size=2, rate=3e-3))
@@ -350,10 +350,10 @@ def test_restore_by_hand(small):
     feed = Feed(FACES, VARIANTS["edges-oracle"], blur(64))
     with torch.no_grad():
         wanted = denormalise(small(feed.pairs.batch(range(12)).input))
-    assert np.abs(restore(small, feed).astype(int) - wanted).max() <= 1  # rounding
-    assert np.abs(restore(small, feed, batch_size=5).astype(int) - wanted).max() <= 1
+    assert np.abs(restore_all(small, feed).astype(int) - wanted).max() <= 1  # rounding
+    assert np.abs(restore_all(small, feed, batch_size=5).astype(int) - wanted).max() <= 1
     assert not small.training
-    assert np.abs(restore(small.train(), feed).astype(int) - wanted).max() <= 1 and small.training
+    assert np.abs(restore_all(small.train(), feed).astype(int) - wanted).max() <= 1 and small.training
     small.eval()
 
 

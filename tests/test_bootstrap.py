@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.bootstrap import paired_interval, verdict
+from helpers.bootstrap import judgement, paired_interval
 from helpers.data import ImageError
 
 
@@ -101,5 +101,5 @@ def test_what_is_not_paired_is_told(values, baseline):
     ],
 )
 def test_verdicts(low, high, of_psnr, of_lpips):
-    assert verdict(low, high, higher_is_better=True) == of_psnr
-    assert verdict(low, high, higher_is_better=False) == of_lpips
+    assert judgement(low, high, higher_is_better=True) == of_psnr
+    assert judgement(low, high, higher_is_better=False) == of_lpips
