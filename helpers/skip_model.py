@@ -39,8 +39,8 @@ from helpers.perceptual import Lpips, load_lpips
 from helpers.pmrf import Block
 from helpers.realism import sliced_wasserstein
 
-# A first guess that was kept, not a search. No total variation: chapter 13 measures that it earns nothing. A light latent
-# term, since equation 41's 0.2 would be large beside a picture loss this small.
+# A first guess that was kept, not a search. No total variation: chapter 13 measures that it earns nothing. The latent
+# term is light, since equation 41's 0.2 would be large beside a picture loss this small.
 WEIGHTS = Weights(l1=0.5, lpips=0.5, ssim=0.25, tv=0.0, latent=0.02)
 KNOB = 1.0
 
