@@ -242,9 +242,6 @@ def train(
             l1 = np.abs(restored / 127.5 - validation[:64] / 127.5).mean()
             curve.append({"step": number + 1, "loss": float(np.mean(losses)), "val_L1": float(l1)})
             losses = []
-            if variant.latent == "staged" and number + 1 >= half:
-                for network in (model.generator, model.latent_encoder):
-                    network.eval()
     return model.eval(), curve
 
 
@@ -258,11 +255,12 @@ def build(variant: Variant, preset: Preset) -> DeblurModel | SkipModel:
 
 @torch.no_grad()
 def restore_all(model: DeblurModel | SkipModel, feed: Feed, batch_size: int = 50) -> np.ndarray:
-    """What the model makes of all pictures of ``feed``: uint8 N×H×W×3. Puts training mode back where it was."""
-    device, was_training = next(model.parameters()).device, model.training
+    """What the model makes of all pictures of ``feed``: uint8 N×H×W×3. Each part of the model keeps its mode."""
+    device, modes = next(model.parameters()).device, [(part, part.training) for part in model.modules()]
     model.eval()
     out = [denormalise(model(feed.inputs(batch).to(device))) for batch in feed.pairs.batches(batch_size)]
-    model.train(was_training)
+    for part, training in modes:
+        part.training = training
     return np.concatenate(out)
 
 

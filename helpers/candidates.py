@@ -10,7 +10,6 @@ until its time is over: processor time of the process on a CPU, so that other wo
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from datetime import date
@@ -33,7 +32,7 @@ from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
 from helpers.resumable import batch_of
 from helpers.seeds import SEED, seed_everything
-from helpers.skip_model import SkipModel, fidelity_loss
+from helpers.skip_model import SkipModel, fidelity_loss, schedule
 from helpers.training import TrainingError, hardware
 
 
@@ -98,7 +97,7 @@ def train(network: nn.Module, images: np.ndarray, seconds: float, seed: int = SE
     started, step = clock(device), 0
     while (gone := (clock(device) - started) / seconds) < 1 or not step:
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 100) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * min(gone, 1)))
+            group["lr"] = schedule(step, min(gone, 1), rate)
         batch = batch_of(pairs, step, 16)
         inputs = batch.input.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):

@@ -188,8 +188,13 @@ def fidelity_loss(mean: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def rate_at(step: int, steps: int, highest: float, warm: int = 100) -> float:
-    """The learning rate: up in ``warm`` steps, then half a cosine down to 2 % of ``highest``."""
-    return highest * min(1, (step + 1) / warm) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+    """The learning rate of a run that is counted in steps, see :func:`schedule`."""
+    return schedule(step, step / steps, highest, warm)
+
+
+def schedule(step: int, done: float, highest: float, warm: int = 100) -> float:
+    """The learning rate: up in ``warm`` steps, then half a cosine down to 2 % of ``highest``; ``done`` from 0 to 1."""
+    return highest * min(1, (step + 1) / warm) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * done))
 
 
 def train(
