@@ -5,6 +5,11 @@
 """
 
 import os
+
+# Before NumPy and torch start their threads. Two threads of tiny networks that wait for each other on a busy machine
+# are many times slower than one, and a process that a test starts must round as this one does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import sys
 import time
 from pathlib import Path
@@ -19,8 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 matplotlib.use("Agg")
 os.environ["COURSE_OFFLINE"] = "1"
-# Two threads of a chapter's tiny networks that wait for each other on a busy machine are many times slower than one.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # notebook kernels
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
