@@ -4,6 +4,7 @@ data      images in: shipped faces, CelebA, folders, pairs; eq. 31 and 32
 degrade   images made worse: blur, noise, JPEG, and the preset ``celebablur``
 edges     Canny edge maps and the four-channel input (thesis section 2.2)
 pairs     blurred input, edge map and sharp target together, batch by batch
+devices   on which device the networks run
 loading   batches made ahead by threads, so that training never waits
 networks  DeblurEncoder, Generator, LatentEncoder (section 2.3)
 adversarial  what the title promises and the method lacks: a patch discriminator, as an option (chapter 13)

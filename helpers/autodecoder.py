@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from helpers import resumable
 from helpers.checkpoints import save_checkpoint
 from helpers.data import normalise
+from helpers.devices import device_for
 from helpers.perceptual import load_lpips
 from helpers.seeds import rng_for, seed_everything
 from helpers.stylegan import Generator
@@ -96,7 +97,7 @@ def train(
     images : uint8 N×128×128×3
     small_steps, full_steps : steps at 64 and at 128 pixels; the rate falls as half a cosine over each
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for()
     lpips = (lpips or load_lpips()).to(device)
     seed_everything(seed)
     images = np.stack(list(images))

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from helpers.checkpoints import write_json
 from helpers.data import ImageError, load_split
+from helpers.devices import device_for
 from helpers.diffir import DIRformer
 from helpers.ema import Ema
 from helpers.metrics import evaluate
@@ -131,7 +132,7 @@ def compare(
                 f"{name} was trained for {row['minutes']:g} minutes and measured on {row['images']} pictures, not "
                 f"{minutes:g} and {len(test)}: rows of two kinds do not compare; choose another file"
             )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for()
     pairs = Pairs(test)
     for name in tqdm(names, unit="network", disable=not progress):
         if name in rows:

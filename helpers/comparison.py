@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from helpers.checkpoints import CheckpointError, write_json
 from helpers.data import SPLITS, ImageError, data_folder, load_split
+from helpers.devices import device_for
 from helpers.methods import METHODS, TITLES, load_method
 from helpers.metrics import HIGHER_IS_BETTER, measure
 from helpers.pairs import Pairs
@@ -65,7 +66,7 @@ def compare(
     """
     rows = dict(rows or {})
     batch = Pairs(sharp, degradation, seed=seed).batch(range(len(sharp)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for()
     for name in [INPUT, *names]:
         if name in rows:
             continue
@@ -121,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sharp = np.stack(list(load_split(args.data, args.split, args.limit)))
         reference = np.stack(list(load_split(args.data, "train" if args.split == "val" else "val", 400)))
-        lpips = load_lpips(device="cuda" if torch.cuda.is_available() else "cpu")
+        lpips = load_lpips(device=device_for())
         facts = {"split": args.split, "degradation": "celebablur", "seed": SEED, "lpips": lpips.name}
         facts |= {"data": "photographs" if args.data else "shipped faces"}
         results = json.loads(out.read_text()) if out.exists() else {"all": {}, "few": {}}

@@ -19,6 +19,7 @@ from torch import nn
 
 from helpers import resumable
 from helpers.checkpoints import save_checkpoint
+from helpers.devices import device_for
 from helpers.networks import ShapeError
 from helpers.pairs import Pairs
 from helpers.seeds import rng_for, seed_everything
@@ -446,7 +447,7 @@ def train(
     with a decay of 0.999. The authors' rate is 2e-4, for a hundred times as many steps. The averaged networks and
     their histories.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for()
     small = SMALL if small is None else small
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     settings = {"batch_size": batch_size, "seed": seed, "rate": rate, "crop": crop, "images": len(images), **small}

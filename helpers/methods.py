@@ -19,6 +19,7 @@ from helpers.approximations import Known, from_params
 from helpers.autodecoder import small_generator
 from helpers.checkpoints import load_checkpoint, read_about, shipped
 from helpers.data import ImageError, denormalise
+from helpers.devices import device_for
 from helpers.diffir import Both
 from helpers.edges import edge_maps, four_channels
 from helpers.perceptual import load_lpips
@@ -101,7 +102,7 @@ class Skip(Method):
     name, title, edge_aware = "skip", "skip model, edge-aware", True
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = _device(device)
+        self.device = device_for(device)
         path = shipped("skip")
         self.model = SkipModel(read_about(path).get("latent_dim", 256))
         self.about = load_checkpoint(path, self.model)
@@ -152,7 +153,7 @@ class Flow(Method):
     name, title, steps = "pmrf", "PMRF, 25 steps", 25
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = _device(device)
+        self.device = device_for(device)
         self.model = Pmrf()
         self.about = load_checkpoint(shipped("pmrf"), self.model)
         self.model.to(self.device, memory_format=torch.channels_last).eval()
@@ -184,7 +185,7 @@ class DiffIR(Method):
     name, title = "diffir", "DiffIR"
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = _device(device)
+        self.device = device_for(device)
         both = Both()
         self.about = load_checkpoint(shipped("diffir"), both)
         self.model = both.stage2.to(self.device, memory_format=torch.channels_last).eval()
@@ -204,7 +205,7 @@ class StyleGan(Method):
     steps = 150
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = _device(device)
+        self.device = device_for(device)
         self.generator = small_generator()
         self.about = load_checkpoint(shipped("stylegan"), self.generator)
         self.generator.to(self.device).eval()
@@ -229,10 +230,6 @@ class StyleGan(Method):
                 raise Cancelled(f"stopped after {before + len(found.history)} of {total} steps")
             out.append(_to_bytes(found.images["W++"]))
         return np.concatenate(out)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _expect(blurred: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 
 from helpers import resumable
 from helpers.checkpoints import save_checkpoint
+from helpers.devices import device_for
 from helpers.networks import ShapeError
 from helpers.pairs import Pairs
 
@@ -232,7 +233,7 @@ def train(
     """
     if kind not in ("pmrf", "from_y", "from_noise"):
         raise ValueError(f'kind must be "pmrf", "from_y" or "from_noise", not {kind!r}')
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for()
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     shared = {"width": width, "batch_size": batch_size, "seed": seed, "rate": rate, "decay": decay}
     shared |= {"images": len(images), "degradation": degradation}

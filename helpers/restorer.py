@@ -7,6 +7,7 @@ import torch
 
 from helpers.checkpoints import load_checkpoint, read_about, shipped
 from helpers.data import ImageError, denormalise
+from helpers.devices import device_for
 from helpers.edges import THRESHOLDS, edge_maps, four_channels
 from helpers.networks import DeblurModel
 
@@ -23,7 +24,7 @@ class Restorer:
     def __init__(self, path: str | Path | None = None, device: str | torch.device | None = None):
         """Load ``path``, by default the checkpoint that ships with the course; on CUDA where there is one."""
         path = shipped("thesis") if path is None else Path(path)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_for(device)
         about = read_about(path)
         self.model = DeblurModel(about.get("latent_dim", 512), about.get("image_size", 128))
         self.about = load_checkpoint(path, self.model)

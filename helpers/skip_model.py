@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from helpers import resumable
 from helpers.checkpoints import CheckpointError, load_checkpoint, read_about, save_checkpoint, write_json
 from helpers.data import ImageError, denormalise, load_split
+from helpers.devices import device_for
 from helpers.ema import Ema
 from helpers.losses import TotalLoss, Weights
 from helpers.metrics import measure
@@ -222,7 +223,7 @@ def train(
     start : a checkpoint to begin with, to train on with other weights or on other pictures
     shape : what else :class:`SkipModel` takes
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for()
     pairs = Pairs(images, degradation, flip=True, seed=seed)
     resumable.seed_everything(seed)
     model = SkipModel(image_size=images[0].shape[0], **shape)
@@ -302,7 +303,7 @@ def _measure(out: Path, data: str | None, limit: int | None, elsewhere: str | No
     about = read_about(path)
     model = SkipModel(about.get("latent_dim", 256))
     load_checkpoint(path, model)
-    model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last)
+    model.to(device_for(), memory_format=torch.channels_last)
     sharp = {split: np.stack(list(load_split(data, split, limit))) for split in ("val", "test")}
     lpips, rows = load_lpips(device=next(model.parameters()).device), {}
     for split, reference in (("val", None), ("test", sharp["val"])):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers import training
+from helpers.devices import device_for
 from helpers.losses import TotalLoss
 from helpers.metrics import evaluate, summary
 from helpers.networks import DeblurModel
@@ -23,6 +24,23 @@ def device(request) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("there is no CUDA GPU")
     return torch.device(request.param)
+
+
+def test_which_device(monkeypatch):
+    assert device_for().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_for("cpu") == device_for(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_for() == torch.device("cpu")
+    with pytest.raises(ValueError, match='"cuda:1" was asked for, but PyTorch sees no CUDA GPU'):
+        device_for("cuda:1")
+    with pytest.raises(ValueError, match="there is no device 'gpu'"):
+        device_for("gpu")
+
+
+def test_a_restorer_without_its_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="sees no CUDA GPU"):
+        Restorer(device="cuda")
 
 
 def start(device, faces, ruler, monkeypatch, precision: str, compiled: bool = False) -> ours.Ours:
