@@ -4,7 +4,7 @@
 
     python -m helpers.ablations --preset tiny --out runs/tiny                    # a check, a minute or two
     python -m helpers.ablations --preset laptop --out runs/laptop                # 32 variants × 3 seeds, CPU
-    python -m helpers.ablations --preset longer --out runs/longer                # 10 of them, three times as many steps
+    python -m helpers.ablations --preset longer --out runs/longer                # 7 of them, three times as many steps
     python -m helpers.ablations --preset full --out runs/full --data my/photos   # for a GPU
     python -m helpers.ablations --collect runs/laptop --to data/results/ablations.json
 
@@ -123,7 +123,6 @@ class Preset:
 
 # What is asked again after three times as many steps: claims about learning early need not hold later.
 LONGER = ("thesis", "edges-none", "edges-shuffled", "edges-oracle", "skip", "skip-edges-none", "skip-edges-oracle")
-LONGER += ("without-tv", "latent-stop", "latent-anchored")
 PRESETS = {
     "tiny": Preset(64, 8, 12, 4, 2, (48, 12, 12), variants=("thesis", "edges-none", "only-l1", "latent-staged")),
     "laptop": Preset(64, 16, 300, 16, 3, (6600, 100, 200)),

@@ -371,11 +371,12 @@ def test_along_the_knob_by_hand(model, random_ruler):
 
 @pytest.mark.parametrize("ruler", ["LPIPS", "LPIPS (random trunk)"])
 def test_best_knob_by_hand(ruler):
-    """The lowest LPIPS among those at most 0.5 dB below the best PSNR, wherever that stands."""
+    """The lowest LPIPS among those at most 0.5 dB below the best PSNR, wherever that stands, but between the ends."""
     table = [(0.0, 27.9, 0.30), (0.2, 28.0, 0.20), (0.5, 27.5, 0.10), (0.7, 27.6, 0.12), (1.0, 27.4, 0.01)]
     rows = [{"knob": k, "PSNR": p, ruler: value} for k, p, value in table]
     assert best_knob(rows) == 0.5
     assert best_knob(rows[:2]) == 0.2 and best_knob(rows[-1:]) == 1.0
+    assert best_knob([*rows, {"knob": 1.2, "PSNR": 28.0, ruler: 0.001}]) == 0.5
 
 
 # ---------------------------------------------------------------------------------------------------------------------
