@@ -1,46 +1,76 @@
-"""The implementation behind the notebooks: one module, one purpose.
+"""The implementation behind the notebooks. The thesis is at the front, in chapter order; the rest stands in packages.
 
-data      images in: shipped faces, CelebA, folders, pairs; eq. 31 and 32
-degrade   images made worse: blur, noise, JPEG, and the preset ``celebablur``
+data      sets of images: shipped faces, CelebA, own photographs, each split; eq. 31 and 32
+photos    photographs in: one file, a folder, two folders of matching pairs
+portraits  real photographs that anyone may use, fetched and cut; ``python -m helpers.portraits``
+degrade   images made worse: blur, fewer pixels, noise, JPEG; the presets ``celebablur`` and ``blind``, the matrix
+augment   variety for training: faces of other sizes, softer, in other colours (chapter 14)
+mixed     sets of images by name, and several of them as one training set, each with its share
 edges     Canny edge maps and the four-channel input (thesis section 2.2)
 pairs     blurred input, edge map and sharp target together, batch by batch
-devices   on which device the networks run
-loading   batches made ahead by threads, so that training never waits
 networks  DeblurEncoder, Generator, LatentEncoder (section 2.3)
-adversarial  what the title promises and the method lacks: a patch discriminator, as an option (chapter 13)
 perceptual  LPIPS with a trunk that is found offline (eq. 36 and 47)
 losses    the five terms and their weighted sum (section 2.4)
 training  the optimisation of section 2.5; ``python -m helpers.training --help``
-syncnorm  batch norm over the images of all processes
-ema       an average of a network's weights over the steps
 metrics   the five measures of section 3.2, always beside the blurred input's
-checkpoints  weights and what made them, in safetensors and JSON
+evaluation  their table for a checkpoint (section 3.3); ``python -m helpers.evaluation``
 restorer  a trained model applied to pictures
-stylegan  StyleGAN2's generator, NGD, the multi-resolution loss, inversion in three phases (section 1.2)
-autodecoder  how the small generator that ships was trained; ``python -m helpers.stylegan``
-approximations  degradations that a gradient can pass
-pmrf      posterior mean and rectified flow (section 1.3); ``python -m helpers.pmrf``
-diffir    CPEN, DIRformer, Denoiser and both stages (section 1.4); ``python -m helpers.diffir``
-resumable  a training loop counted in steps that goes on where it stopped
-official_weights  the authors' published weights, read without executing them
-skip_model  the better model (chapter 13): skips, two corrections, a knob; ``python -m helpers.skip_model``
-nafnet    a plain strong network to compare it with
 methods   every restoration method behind one call
+linear    what a linear map through as many numbers as the code does; ``python -m helpers.linear``
+photograph  a photograph's file, with what it holds besides pixels
+restore   a square of a photograph, of any size, restored and put back; ``python -m helpers.restore --help``
 realism   how far a set of pictures is from looking like sharp faces
 comparison  all methods in one table; ``python -m helpers.comparison``
-ablations  what each ingredient is worth (chapter 13); ``python -m helpers.ablations``
-candidates  networks at equal training time, to choose a trunk; ``python -m helpers.candidates``
-bootstrap  how sure a difference is: paired intervals over test faces and seeds
+matrix    methods on many degradations at once (chapter 14); ``python -m helpers.matrix``
+probes    what a face's code knows, and the directions of age, yaw, ...
 figures   pictures and diagrams of the notebooks
 panels    sliders that redraw a picture
-state     what the inspector's controls stand at
-inspector what follows from that: pictures, restorations, measures, remembered
-probes    what a face's code knows, and the directions of age, yaw, ...
-jobs      long computations beside a live page
-views     what each view of the inspector shows, live and as a figure
-panes     linked zoom, wipe, gallery and photograph in the browser (with panes.js and panes.css)
-inspector_page, inspector_view  the inspector: what is on its page, and what that does
 seeds     randomness, set in one place
+
+engine       what every training stands on
+  errors       what can go wrong, as classes
+  folders      where files lie; whole files; one process in a folder
+  devices      on which device the networks run
+  precision    float32, or 16 bits where they are faster, by measurement
+  runs         a run folder: settings, state, history, exact resumption; the loop counted in steps
+  epochs       a run counted in epochs: its records, and what a failure leaves
+  commands     the command line that the trainings share
+  loading      batches made beforehand by threads, so that training never waits
+  updates      one update of the optimisers, and the learning rate
+  acceleration  accelerate and torch.compile: device, accumulation, warm-up
+  checkpoints  weights and what made them, in safetensors and JSON
+  store        many photographs decoded once into one file
+  ema          an average of a network's weights over the steps
+  distributed  several processes that train as one: gradients, batch norm, means
+reviewed     the three methods that the thesis reviews (chapter 1)
+  stylegan     StyleGAN2's generator with latents in W, W+ and W++ (section 1.1)
+  inversion    the search for a latent: NGD, the multi-resolution loss, three phases (section 1.2)
+  approximations  degradations that a gradient can pass
+  autodecoder  how the small generator that ships was trained; ``python -m helpers.reviewed.autodecoder``
+  pmrf         posterior mean and rectified flow (section 1.3)
+  pmrf_training  both of its networks, and rivals; ``python -m helpers.reviewed.pmrf_training``
+  diffir       CPEN, DIRformer, Denoiser and both stages (section 1.4)
+  diffir_training  its stages; ``python -m helpers.reviewed.diffir_training``
+  stages       what these two trainings share
+  official_weights  the authors' published weights, read without executing them
+experiments  past the thesis (chapter 13)
+  skip_model   the better model: skips, two corrections, a knob
+  skip_training  how it is trained and measured; ``python -m helpers.experiments.skip_training``
+  adversarial  what the title promises and the method lacks: a patch discriminator, as an option
+  variants     the thesis's model with one thing changed, and how large the experiment is
+  ablations    what each ingredient is worth; ``python -m helpers.experiments.ablations``
+  results      what recorded ablations say
+  candidates   networks at equal training time, to choose a trunk; ``python -m helpers.experiments.candidates``
+  nafnet       a plain strong network to compare with
+  bootstrap    how sure a difference is: paired intervals over test faces and seeds
+inspector    the page of chapter 12
+  state        what its controls stand at
+  pictures     what sets hold, and one picture of them degraded as the controls say
+  workbench    what methods make of it, and the measures
+  views        what each view shows, live and as a figure
+  jobs         long computations beside a live page
+  panes        linked zoom, wipe, gallery and photograph in the browser (with panes.js and panes.css)
+  page, controller  what is on the page, and what that does
 """
 
 __version__ = "1.0.0"

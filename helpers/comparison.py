@@ -9,7 +9,6 @@ Two tables, because a method that searches anew for each picture is too slow for
 never stand in one table. Results are kept as JSON with the hardware and the versions; a run that was stopped goes on.
 """
 
-import argparse
 import json
 import time
 from datetime import date
@@ -20,16 +19,18 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from helpers.checkpoints import CheckpointError, write_json
-from helpers.data import SPLITS, ImageError, data_folder, load_split
-from helpers.devices import device_for
-from helpers.methods import METHODS, TITLES, load_method
-from helpers.metrics import HIGHER_IS_BETTER, measure
+from helpers.data import SPLITS, load_split
+from helpers.engine import commands
+from helpers.engine.devices import device_for
+from helpers.engine.errors import ImageError
+from helpers.engine.folders import data_folder, write_errors, write_json
+from helpers.engine.runs import hardware
+from helpers.methods import METHODS, TITLES, available, load_method
+from helpers.metrics import HIGHER_IS_BETTER, means, measure
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
 from helpers.realism import sliced_wasserstein
 from helpers.seeds import SEED
-from helpers.training import hardware
 
 INPUT = "blurred input"
 RESULTS = "comparison.json"
@@ -49,11 +50,24 @@ def row_of(restored: np.ndarray, sharp: np.ndarray, reference: np.ndarray, lpips
     reference : other sharp pictures, which say what sharp faces look like as a set
     """
     table = measure(restored, sharp, lpips)
+    finite = table.replace(np.inf, np.nan)
     return {
-        **table.mean().to_dict(),
-        "standard_errors": (table.std() / len(table) ** 0.5).to_dict(),
+        **means(table).to_dict(),
+        "standard_errors": (finite.std() / finite.count() ** 0.5).to_dict(),
         "SWD": sliced_wasserstein(restored, reference)["mean"],
     }
+
+
+def images_seen(about: dict) -> int | None:
+    """How many training images a checkpoint has seen, as its JSON tells: the stages before it too; None if it does not.
+
+    An image counts each time it is seen. Stages are counted in steps, except the thesis's training, whose record tells.
+    """
+    if "images_seen" in about.get("record", {}):
+        return about["record"]["images_seen"]
+    steps = sum(number for key, number in about.items() if key == "steps" or key.endswith("_steps"))
+    before = sum(images_seen(stage) or 0 for stage in about.get("before", []))
+    return before + steps * about.get("batch_size", 0) or None
 
 
 def compare(
@@ -90,6 +104,8 @@ def compare(
                 "title": method.title, **row_of(restored, batch.sharp, reference, lpips),
                 "parameters": method.parameters, "seconds": seconds,
             }  # fmt: skip
+            seen = images_seen(method.about)
+            rows[name] |= {"images_seen": seen} if seen else {}
         rows[name] |= {"hardware": hardware(device), "date": date.today().isoformat(), "images": len(sharp)}
         rows[name]["torch"] = torch.__version__
         if on_row:
@@ -98,28 +114,35 @@ def compare(
 
 
 def as_table(rows: dict[str, dict]) -> pd.DataFrame:
-    """The rows as a table to look at: measures, SWD, parameters, seconds an image."""
+    """The rows as a table to look at: measures, SWD, parameters, seconds an image, images seen where rows tell them."""
     order = [INPUT, *[n for n in METHODS if n in rows]]
     table = pd.DataFrame({rows[n]["title"]: rows[n] for n in order if n in rows}).T
-    ruler = next(c for c in table.columns if c.startswith("LPIPS"))
-    columns = [c for c in HIGHER_IS_BETTER if c != "LPIPS"] + [ruler, "SWD", "parameters", "seconds"]
+    metric = next(c for c in table.columns if c.startswith("LPIPS"))
+    columns = [c for c in HIGHER_IS_BETTER if c != "LPIPS"] + [metric, "SWD", "parameters", "seconds"]
+    columns += ["images_seen"] if "images_seen" in table.columns else []
     return table.reindex(columns=columns)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m helpers.comparison", description=__doc__.split("\n\n")[0])
+    """The command line; an error that the user can mend ends it with one sentence."""
+    parser = commands.bare_parser("helpers.comparison", __doc__)
     parser.add_argument(
         "--data", help="folder of photographs, or of train/, val/ and test/; the shipped faces by default"
     )
     parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--methods", nargs="+", choices=list(TITLES), default=list(TITLES))
-    parser.add_argument("--limit", type=int, help="use only the first so many images for the fast methods")
-    parser.add_argument("--few", type=int, default=20, help="images for the table that has the slow methods too")
+    here = available()
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(TITLES), default=here, help="by default all whose weights are there"
+    )
+    count = commands.positive_int
+    parser.add_argument("--limit", type=count, help="use only the first so many images for the fast methods")
+    parser.add_argument("--few", type=count, default=20, help="images for the table that has the slow methods too")
     parser.add_argument("--out", help="a JSON file; the same command goes on where it stopped")
     args = parser.parse_args(argv)
     out = Path(args.out) if args.out else data_folder() / "results" / RESULTS
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with commands.exit_on_error():
+        with write_errors(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
         sharp = np.stack(list(load_split(args.data, args.split, args.limit)))
         reference = np.stack(list(load_split(args.data, "train" if args.split == "val" else "val", 400)))
         lpips = load_lpips(device=device_for())
@@ -141,8 +164,6 @@ def main(argv: list[str] | None = None) -> None:
             keep(compare(names, faces, reference, lpips, results[key], on_row=keep))
             print(f"\n{len(faces)} {args.split} images; SWD of sharp ones: {results[f'floor_{key}']:.0f}")
             print(as_table(results[key]).to_string(float_format=lambda v: f"{v:.4f}"))
-    except (ImageError, CheckpointError) as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

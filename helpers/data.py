@@ -1,48 +1,42 @@
-"""Images in: the shipped faces, CelebA, any folder of photographs, two folders of matching pairs.
+"""Sets of images: the shipped faces, CelebA, one's own photographs, each split into train, val and test.
 
 Everything here hands out 8-bit RGB, ``uint8`` arrays of shape H×W×3. Networks work on what :func:`normalise` makes of
-them (thesis section 2.1, equations 31 and 32).
+them (thesis section 2.1, equations 31 and 32). How a file or a folder is read: :mod:`helpers.photos`.
 """
 
-import errno
 import hashlib
-import io
-import json
+import importlib.util
 import os
-import shutil
-import warnings
+import re
 import zipfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageOps
-from tqdm.auto import tqdm
 
-SIZE = 128
+from helpers.engine.errors import ImageError
+from helpers.engine.folders import cache_folder, data_folder
+from helpers.engine.store import Stored, store
+from helpers.photos import SIZE, Photographs, open_folder
+from helpers.photos import read_image as read_image  # chapters take these two from here
+from helpers.photos import square as square
+
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+FOLDERS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"} | {s: s for s in SPLITS}
 IN_MEMORY = 5000  # so many photographs (250 MB) are held in memory, more in a file on disk
-AT_ONCE = 512  # photographs that are decoded between two writes to that file
-MAX_PIXELS = 120_000_000  # 120 megapixels: more than any camera makes, less than what fills a laptop's memory
-
-
-class ImageError(ValueError):
-    """A picture or a set of pictures that cannot be used; the message says which and why."""
-
-
-def data_folder() -> Path:
-    """The folder ``data/`` of the course, or what the environment variable ``COURSE_DATA`` names."""
-    return Path(os.environ.get("COURSE_DATA", Path(__file__).resolve().parent.parent / "data"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Normalisation
+
+
+def as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """An array as a tensor that shares its memory where it can; a copy of a read-only, mirrored or cropped one."""
+    if isinstance(array, np.ndarray):
+        array = np.ascontiguousarray(array) if array.flags.writeable else array.copy()
+    return torch.as_tensor(array)
 
 
 def normalise(images: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -56,8 +50,7 @@ def normalise(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     -------
     float32 tensor, 3×H×W or N×3×H×W, values in [-1, 1]
     """
-    # A mirrored or cropped view has strides that PyTorch cannot take over.
-    tensor = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
+    tensor = as_tensor(images)
     if tensor.dtype != torch.uint8:
         raise ImageError(f"normalise expects 8-bit images (uint8, 0..255), not {tensor.dtype}")
     if tensor.ndim not in (3, 4) or tensor.shape[-1] != 3:
@@ -70,7 +63,7 @@ def normalise_by_mean(images: np.ndarray | torch.Tensor, mean: float = 0.5, std:
 
     The thesis writes the same letter x in equations 31 and 32; in 31 it runs over [0, 255], in 32 over [0, 1].
     """
-    return (torch.as_tensor(images).movedim(-1, -3).float() / 255 - mean) / std
+    return (as_tensor(images).movedim(-1, -3).float() / 255 - mean) / std
 
 
 def denormalise(tensor: torch.Tensor) -> np.ndarray:
@@ -91,103 +84,7 @@ def denormalise(tensor: torch.Tensor) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# One picture
-
-
-def read_image(
-    source: str | Path | bytes, size: int | None = SIZE, crop: int | None = None, longest: int | None = None
-) -> np.ndarray:
-    """Read one picture as 8-bit RGB.
-
-    Grey becomes RGB, transparency is laid on white, 16 bits become 8, CMYK becomes RGB, the EXIF rotation is applied.
-
-    Parameters
-    ----------
-    source : path, or the bytes of a file
-    size : side of the square to return; the largest centred square is cut out and resized. None keeps the picture.
-    crop : side in pixels of the centred square to cut out before resizing (CelebA: 178). None: the largest one.
-    longest : where no square is cut (``size=None``), a larger picture is shrunk to so many pixels on its longer side
-
-    Returns
-    -------
-    uint8 array, size×size×3, or H×W×3 where ``size`` is None
-
-    Raises
-    ------
-    ImageError
-        if the file is missing, no picture, broken, animated, or larger than 120 megapixels
-    """
-    name = "the uploaded file" if isinstance(source, bytes) else str(source)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # our own limit follows, with a clear message
-            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{name}: {picture.width}×{picture.height} pixels is more than this course reads "
-                    f"({MAX_PIXELS / 1e6:.0f} megapixels); make a smaller copy first"
-                )
-            if getattr(picture, "is_animated", False) and picture.format in ("GIF", "PNG", "WEBP"):
-                raise ImageError(f"{name}: is an animation; save one frame of it as a picture first")
-            enough = 4 * size if size is not None and crop is None else longest if size is None else None
-            if enough and picture.format == "JPEG":
-                picture.draft("RGB", (enough, enough))  # decodes a huge JPEG at a fraction of its size
-            picture = ImageOps.exif_transpose(picture)
-            image = _to_rgb8(picture)
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{name}: there is no such file") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name}: the picture is too large to be read safely; make a smaller copy first") from None
-    except Exception as error:
-        raise ImageError(f"{name}: cannot be read as a picture ({type(error).__name__}: {error})") from None
-    if size is None:
-        side = max(image.shape[:2])
-        shrink = (longest or side) / side
-        if shrink >= 1:
-            return image
-        height, width = (max(1, round(n * shrink)) for n in image.shape[:2])
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return square(image, size, crop, name)
-
-
-def _to_rgb8(picture: Image.Image) -> np.ndarray:
-    """Any Pillow mode to a uint8 array H×W×3."""
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits a pixel: one channel
-        values = np.asarray(picture).astype(np.float64)
-        if not np.isfinite(values).all():
-            raise ImageError("the picture holds NaN or infinite values")
-        unit = picture.mode == "F" and values.max() <= 1  # floating-point pictures run over [0, 1]
-        full = 65535.0 if values.max() > 255 else 1.0 if unit else 255.0
-        grey = np.clip(values / full * 255 + 0.5, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
-
-
-def square(image: np.ndarray, size: int = SIZE, crop: int | None = None, name: str = "the picture") -> np.ndarray:
-    """Cut the centred square (of side ``crop``, or the largest) out of H×W×3 and resize it to size×size."""
-    height, width = image.shape[:2]
-    side = min(height, width) if crop is None else crop
-    if side > min(height, width):
-        raise ImageError(f"{name}: {width}×{height} pixels is too small for a centre crop of {side}")
-    if side < 16:
-        raise ImageError(f"{name}: {width}×{height} pixels is too small to hold a face (at least 16×16)")
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = image[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(cut)
-    return cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# (a) The shipped faces
+# The shipped faces
 
 
 def load_faces(split: str, limit: int | None = None) -> np.ndarray:
@@ -226,9 +123,13 @@ def load_parameters(split: str) -> pd.DataFrame:
     return table[table["split"] == split].set_index("index").drop(columns="split").sort_index()
 
 
-def _split_file(split: str) -> Path:
+def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise ImageError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}")
+
+
+def _split_file(split: str) -> Path:
+    _check_split(split)
     path = data_folder() / "faces" / f"{split}.zip"
     if not path.exists():
         raise ImageError(
@@ -238,226 +139,71 @@ def _split_file(split: str) -> Path:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# (b), (c) Photographs on disk
-
-
-class Photographs(Sequence):
-    """Pictures on disk as 8-bit squares, read when asked for: ``photographs[3]`` is a uint8 array size×size×3."""
-
-    def __init__(self, paths: Sequence[Path], size: int = SIZE, crop: int | None = None):
-        self.paths, self.size, self.crop = list(paths), size, crop
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return read_image(self.paths[index], self.size, self.crop)
-
-    def load(self, progress: bool = True) -> np.ndarray:
-        """All of them in one uint8 array N×size×size×3 (49 kB each at 128 px).
-
-        Every file is tried before anything is said, so one error lists all files that cannot be read.
-        """
-        images, broken = np.empty((len(self), self.size, self.size, 3), np.uint8), []
-        for i in tqdm(
-            range(len(self)), desc="reading photographs", unit="file", disable=not progress or len(self) < 500
-        ):
-            try:
-                images[i] = self[i]
-            except ImageError as error:
-                broken.append(str(error))
-        if broken:
-            raise _unusable(broken, len(self))
-        return images
-
-    def __repr__(self) -> str:
-        return f"Photographs({len(self)} files, {self.size}×{self.size})"
-
-
-def _unusable(broken: list[str], of: int) -> ImageError:
-    """One error for all files that cannot be used."""
-    more = f"\n... and {len(broken) - 20} more" if len(broken) > 20 else ""
-    return ImageError(
-        f"{len(broken)} of {of} files cannot be used; remove or mend them:\n" + "\n".join(broken[:20]) + more
-    )
-
-
-class Stored(Sequence):
-    """Photographs that were decoded once, into one file: ``stored[3]`` is uint8 size×size×3, as of an array.
-
-    The file is memory-mapped: the system reads what is asked for and forgets it when memory is short.
-    """
-
-    def __init__(self, pixels: np.ndarray, rows: np.ndarray):
-        self.pixels, self.rows = pixels, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
-        return self.pixels[self.rows[index]]
-
-    def __repr__(self) -> str:
-        return f"Stored({len(self)} photographs, {self.pixels.shape[1]}×{self.pixels.shape[2]})"
-
-
-def cache_folder() -> Path:
-    """Where decoded photographs are stored: ``COURSE_CACHE``, by default a folder of the user's own cache."""
-    own = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("COURSE_CACHE", own / "face-restoration-course"))
-
-
-def store(photographs: Photographs, root: str | Path, folder: str | Path, progress: bool = True) -> Stored:
-    """All of ``photographs`` (below ``root``) from the store in ``folder``; those that it lacks are decoded and added.
-
-    ``pixels.bin`` holds one picture after the other, ``index.jsonl`` a line for each: the file's path below ``root``,
-    size, time of change. Both only grow, pixels first. So a store whose making was killed is gone on with, and a file
-    that was added or has changed is read when it is next asked for.
-
-    Raises
-    ------
-    ImageError
-        that lists every file that cannot be read (the others are stored), or says how many bytes the disk lacks
-    """
-    folder, shape = Path(folder), (photographs.size, photographs.size, 3)
-    row, needed = int(np.prod(shape)), 0
-    files = [_stamp(path, str(root)) for path in photographs.paths]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "pixels.bin").open("ab") as pixels, (folder / "index.jsonl").open("ab") as index, _alone(index):
-            lines = (folder / "index.jsonl").read_bytes().split(b"\n")[:-1]  # a kill may have cut the last one
-            lines = lines[: pixels.seek(0, os.SEEK_END) // row]
-            pixels.truncate(len(lines) * row)
-            index.truncate(sum(map(len, lines)) + len(lines))
-            known = {tuple(json.loads(line)): number for number, line in enumerate(lines)}
-            missing = [i for i, file in enumerate(files) if file not in known]
-            changed = {file[0] for file in known} & {files[i][0] for i in missing}
-            if changed:
-                print(f"{len(changed)} photographs have changed since they were stored and are read again")
-            needed = len(missing) * row
-            if needed > shutil.disk_usage(folder).free:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            broken = _append(photographs, [(i, files[i]) for i in missing], known, pixels, index, progress)
-        if broken:
-            raise _unusable(broken, len(photographs))
-        pixels = np.memmap(folder / "pixels.bin", np.uint8, "r", shape=(len(known), *shape))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ImageError(f"{folder}: the decoded photographs cannot be stored there ({error})") from None
-        raise ImageError(
-            f"{folder}: the disk is too full for the decoded photographs; {needed:,} bytes are needed "
-            "(COURSE_CACHE may name a folder on another disk). What is stored there already is whole."
-        ) from None
-    return Stored(np.asarray(pixels), np.array([known[file] for file in files]))
-
-
-def _append(photographs: Photographs, missing: list, known: dict, pixels, index, progress: bool) -> list[str]:
-    """Decode the files of ``missing`` in threads and add them to the store; what cannot be read."""
-
-    def read(item):
-        try:
-            return photographs[item[0]]
-        except ImageError as error:
-            return str(error)
-
-    broken = []
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(missing), desc="storing photographs", unit="file", disable=not progress or not missing) as bar,
-    ):
-        for start in range(0, len(missing), AT_ONCE):
-            some = missing[start : start + AT_ONCE]
-            images = list(pool.map(read, some))
-            broken += [image for image in images if isinstance(image, str)]
-            good = [(file, image) for (_, file), image in zip(some, images, strict=True) if not isinstance(image, str)]
-            for file, image in good:
-                pixels.write(image.data)
-                known[file] = len(known)
-            pixels.flush()
-            os.fsync(pixels.fileno())  # pixels are on the disk before the index says so
-            index.write("".join(json.dumps(file) + "\n" for file, _ in good).encode())
-            index.flush()
-            bar.update(len(some))
-    return broken
-
-
-def _stamp(path: str | Path, root: str) -> tuple[str, int, int]:
-    """What tells whether a file is the one that was read: its path, size in bytes and time of change in nanoseconds."""
-    try:
-        now = os.stat(path)
-    except OSError as error:
-        raise ImageError(f"{path}: the file was there a moment ago and is gone ({error.strerror})") from None
-    return str(path).removeprefix(root), now.st_size, now.st_mtime_ns
-
-
-@contextmanager
-def _alone(file):
-    """Let one process at a time in, where the system can (not on Windows); the others find the work done."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """Every picture file below ``folder``, sorted by path; hidden files and other kinds of file are not pictures."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: there is no such folder")
-    paths = sorted(_pictures_below(str(folder)), key=lambda path: path.split(os.sep))
-    if not paths:
-        raise ImageError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
-    return [Path(path) for path in paths]
-
-
-def _pictures_below(folder: str) -> Iterator[str]:
-    """Paths in the order of the disk. No Path is made and nothing is looked up for each file: they may be 200,000."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _pictures_below(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                yield entry.path
-
-
-def open_folder(folder: str | Path, size: int = SIZE, crop: int | None = None) -> Photographs:
-    """Any folder of photographs (subfolders included)."""
-    return Photographs(list_images(folder), size, crop)
+# CelebA
 
 
 def open_celeba(split: str, root: str | Path | None = None, size: int = SIZE, download: bool = False) -> Photographs:
-    """CelebA through torchvision: the aligned 178×218 photographs, centre crop 178, resized to ``size``.
+    """CelebA: the aligned 178×218 photographs, centre crop 178, resized to ``size``.
 
-    CelebA is for non-commercial research only; 1.4 GB are downloaded if ``download`` is set, nothing otherwise.
+    CelebA is for non-commercial research only; 1.4 GB are downloaded if ``download`` is set, nothing otherwise. A copy
+    unpacked by hand is found as torchvision lays it out, as the authors' archive does and as Kaggle's does.
 
     Parameters
     ----------
     split : "train" (162,770 photographs), "val" (19,867) or "test" (19,962): CelebA's own partition
-    root : the folder that holds, or will hold, ``celeba/``; by default ``data/``
-    """
-    from torchvision.datasets import CelebA
+    root : the folder that holds, or will hold, CelebA or ``celeba/``; by default ``data/``
 
-    if split not in SPLITS:
-        raise ImageError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}")
+    Raises
+    ------
+    ImageError
+        if it is not there, or photographs of the partition are missing
+    """
+    _check_split(split)
     root = data_folder() if root is None else Path(root)
-    try:
-        celeba = CelebA(root, split="valid" if split == "val" else split, download=download)
-    except Exception as error:
-        hint = (
-            "the download failed (Google Drive often refuses); fetch img_align_celeba.zip and list_*.txt by hand"
-            if download
-            else "pass download=True to fetch it (1.4 GB)"
+    by_hand = (
+        f"unpack img_align_celeba.zip into {root / 'celeba'} by hand and put list_eval_partition.txt beside it "
+        "(both from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html)"
+    )
+    if download and None in _find_celeba(root):
+        if importlib.util.find_spec("gdown") is None:
+            raise ImageError(f"downloading CelebA needs the package gdown: pip install gdown. Or {by_hand}")
+        from torchvision.datasets import CelebA
+
+        try:
+            CelebA(root, download=True)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise ImageError(f"the download of CelebA failed (Google Drive often refuses): {by_hand} ({why})") from None
+    pictures, partition = _find_celeba(root)
+    if pictures is None or partition is None:
+        lacking = "list_eval_partition.txt" if pictures else "img_align_celeba/"
+        raise ImageError(
+            f"CelebA is not in {root / 'celeba'}: {lacking} is missing; "
+            f"pass download=True to fetch it (1.4 GB), or {by_hand}"
         )
-        raise ImageError(f"CelebA is not in {root / 'celeba'}: {hint} ({type(error).__name__}: {error})") from None
-    return Photographs([root / "celeba" / "img_align_celeba" / name for name in celeba.filename], size, crop=178)
+    rows = re.findall(r"^(\w+\.(?:jpg|png))[\s,]+([012])\s*$", partition.read_text(), re.M)
+    names = [name for name, number in rows if SPLITS[int(number)] == split]
+    there = set(os.listdir(pictures))
+    missing = [name for name in names if name not in there]
+    if missing or not names:
+        lost = f" ({missing[0]} is the first)" if missing else ""
+        raise ImageError(f"{pictures}: {len(missing):,} of {len(names):,} photographs are missing{lost}; unpack again")
+    return Photographs([pictures / name for name in names], size, crop=178)
+
+
+def _find_celeba(root: Path) -> tuple[Path | None, Path | None]:
+    """The folder of photographs and the list of the partition, each None where it is not found."""
+    places = [place for base in (root, root / "celeba", root / "CelebA") for place in (base, base / "img_align_celeba")]
+    folders = [place / inner / "img_align_celeba" for place in reversed(places) for inner in ("", "Img")]
+    lists = [
+        place / inner / f"list_eval_partition.{suffix}"
+        for place in places for inner in ("", "Eval", "Anno") for suffix in ("txt", "csv")
+    ]  # fmt: skip
+    return next(filter(Path.is_dir, folders), None), next(filter(Path.is_file, lists), None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Photographs of one's own
 
 
 def load_split(source: str | Path | None, split: str, limit: int | None = None) -> np.ndarray | Stored:
@@ -466,16 +212,24 @@ def load_split(source: str | Path | None, split: str, limit: int | None = None) 
     Up to 5000 photographs are held in memory. More are decoded once into a file in :func:`cache_folder` (49 kB each,
     10 GB for 200,000) and mapped from there, so that the next start takes seconds and memory stays free.
 
-    ``source`` may hold folders train/, val/ and test/. A single folder of photographs is split by position: of every
-    twenty files, the 19th goes to val and the 20th to test.
+    ``source`` may hold folders train/, val/ and test/ (or Training/, validation/ and the like). A single folder of
+    photographs is split by position: of every twenty files, the 19th goes to val and the 20th to test.
+
+    Raises
+    ------
+    ImageError
+        if a photograph or the split cannot be had, or folders are named so that it is not clear what belongs to which
+        split
     """
     if source is None:
         return load_faces(split, limit)
-    folder = Path(source)
-    if (folder / split).is_dir():
-        photographs = open_folder(folder / split)
-    elif any((folder / s).is_dir() for s in SPLITS):
-        raise ImageError(f"{folder}: there is no folder {split}/ beside the others")
+    _check_split(split)
+    folder = Path(source).resolve()  # however it is written, one folder has one store
+    named = _split_folders(folder)
+    if split in named:
+        photographs = open_folder(named[split])
+    elif named:
+        raise ImageError(f"{folder}: there is no folder {split}/ beside {', '.join(p.name for p in named.values())}")
     else:
         photographs = open_folder(folder)
         slots = {"train": range(18), "val": (18,), "test": (19,)}[split]
@@ -486,58 +240,28 @@ def load_split(source: str | Path | None, split: str, limit: int | None = None) 
     if len(photographs) <= IN_MEMORY:
         return photographs.load()
     # One store for all splits and limits of a folder; its name says which folder to a reader too.
-    name = f"{folder.resolve().name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
-    return store(photographs, folder, cache_folder() / f"{name}-{photographs.size}")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# (d) Matching pairs
-
-
-def open_pairs(blurred: str | Path, sharp: str | Path, size: int = SIZE) -> tuple[Photographs, Photographs]:
-    """Two folders of matching pictures: the same names below both (suffixes may differ).
-
-    Returns
-    -------
-    two :class:`Photographs`, in the same order
-
-    Raises
-    ------
-    ImageError
-        that lists every picture without a partner, every name that stands for two files, and pairs of different shape
-    """
-    left, right = _by_name(blurred), _by_name(sharp)
-    lonely = [f"{left[k]}: no partner below {sharp}" for k in sorted(left.keys() - right.keys())]
-    lonely += [f"{right[k]}: no partner below {blurred}" for k in sorted(right.keys() - left.keys())]
-    names = sorted(left.keys() & right.keys())
-    for name in names:
-        shapes = [_picture_size(folder[name]) for folder in (left, right)]
-        # Only the shape of the frame must agree: a pair may be stored at two resolutions.
-        if None not in shapes and abs(shapes[0][0] * shapes[1][1] - shapes[0][1] * shapes[1][0]) > sum(shapes[0]):
-            lonely.append(f"{left[name]} ({shapes[0]}) and {right[name]} ({shapes[1]}) have different frames")
-    if lonely:
-        more = f"\n... and {len(lonely) - 20} more" if len(lonely) > 20 else ""
-        raise ImageError(f"the two folders do not match in {len(lonely)} places:\n" + "\n".join(lonely[:20]) + more)
-    return Photographs([left[n] for n in names], size), Photographs([right[n] for n in names], size)
-
-
-def _by_name(folder: str | Path) -> dict[str, Path]:
-    """Path below the folder without its suffix -> file."""
-    named: dict[str, Path] = {}
-    for path in list_images(folder):
-        name = str(path.relative_to(folder).with_suffix(""))
-        if name in named:
-            raise ImageError(f"{named[name]} and {path} have the same name; which one belongs to the pair?")
-        named[name] = path
-    return named
-
-
-def _picture_size(path: Path) -> tuple[int, int] | None:
-    """Width and height as the file's header tells, None where it cannot be read (reading it will say why)."""
+    name = f"{folder.name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            rotated = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:
-        return None
-    return (height, width) if rotated else (width, height)
+        cache = cache_folder()
+    except RuntimeError:
+        raise ImageError("there is no home folder for decoded photographs: let COURSE_CACHE name a folder") from None
+    return store(photographs, folder, cache / f"{name}-{photographs.size}")
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """split -> its folder, whatever the case; ImageError where a name only resembles one, or two stand for one split.
+
+    Photographs of such a folder would otherwise be split by position, and validation faces be trained on.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.glob("[!.]*") if p.is_dir()):
+        name = path.name.lower()
+        split = FOLDERS.get(name)
+        if split is None:
+            if set(re.split(r"[^a-z]+", name)) & FOLDERS.keys():
+                raise ImageError(f"{path}: rename this folder to train, val or test, so that its split is clear")
+        elif split in found:
+            raise ImageError(f"{found[split]} and {path} both stand for {split}; keep one of them")
+        else:
+            found[split] = path
+    return found

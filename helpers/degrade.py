@@ -1,4 +1,4 @@
-"""Images made worse: Gaussian, motion and defocus blur, noise, JPEG, and the preset ``celebablur``.
+"""Images made worse: Gaussian, motion and defocus blur, fewer pixels, noise, JPEG; ``celebablur``, ``blind``.
 
 A degradation is called on images and gives images. What is random in it is drawn first, image by image, by ``sample``;
 so the same picture can be degraded in the same way again, its parameters can be printed, and a value of fixed size is
@@ -10,6 +10,9 @@ simply a range of no width::
 
 The thesis names its data set CelebABlur and defines no blur. Public code of that name applies a Gaussian blur of
 21×21 pixels with σ drawn uniformly from [4, 8] to CelebA; :func:`preset` gives that as ``"celebablur"``.
+
+A person's own photograph has had something else done to it, nobody knows what. :class:`Blind` draws kind and strength
+of everything, as blind restorers are trained; :data:`MATRIX` holds fixed cases on which methods are compared.
 """
 
 import cv2
@@ -124,6 +127,10 @@ def convolve(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     k = kernels.shape[-1]
     if k // 2 >= min(h, w):
         raise ValueError(f"a kernel of {k}×{k} is too large for images of {w}×{h} pixels")
+    used = kernels.ne(0).any(0).nonzero().sub(k // 2).abs()
+    rim = k // 2 - int(used.max()) if len(used) else 0
+    if rim:  # a rim of zeros costs time and adds nothing
+        kernels, k = kernels[:, rim : k - rim, rim : k - rim], k - 2 * rim
     padded = F.pad(images, [k // 2] * 4, mode="reflect").reshape(1, n * c, h + k - 1, w + k - 1)
     weight = kernels.to(images).flip(-1, -2)[:, None].repeat_interleave(c, dim=0)  # conv2d correlates: flip it
     return F.conv2d(padded, weight, groups=n * c).reshape(n, c, h, w)
@@ -244,16 +251,166 @@ class Compose(Degradation):
         return images
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Fewer pixels, and everything at once
+
+WAYS = ("area", "bicubic", "bilinear")  # how programs make a picture smaller
+SMALLEST = 8  # no picture is made smaller than so many pixels a side
+
+
+def resize(images: torch.Tensor, height: int, width: int, way: str = "bicubic") -> torch.Tensor:
+    """N×C×H×W to N×C×``height``×``width``; ``way`` is one of :data:`WAYS`, without aliasing where it shrinks."""
+    if (height, width) == tuple(images.shape[2:]):
+        return images
+    if way == "area":
+        return F.interpolate(images, (height, width), mode="area")
+    shrinks = height < images.shape[2] or width < images.shape[3]
+    return F.interpolate(images, (height, width), mode=way, align_corners=False, antialias=shrinks)
+
+
+def _small(images: torch.Tensor, param: dict) -> torch.Tensor:
+    """Images made smaller as ``scale`` and ``way`` of one set of parameters say; without them as they are."""
+    if "scale" not in param:
+        return images
+    height, width = (max(min(SMALLEST, n), round(n / param["scale"])) for n in images.shape[2:])
+    return resize(images, height, width, WAYS[int(param["way"])])
+
+
+class Smaller(Degradation):
+    """Made ``scale`` times smaller and enlarged again (bicubic); ``inner`` happens to the small picture.
+
+    ``scale`` is 1 to 8 (a number or a range); ``way`` one of :data:`WAYS`, or None to draw one.
+    """
+
+    def __init__(self, scale: Range = (1.0, 4.0), way: str | None = "area", inner: Degradation | None = None):
+        self.scale = _range(scale, "scale", 1, 8)
+        if way is not None and way not in WAYS:
+            raise ValueError(f"way must be one of {', '.join(WAYS)}, not {way!r}")
+        self.way, self.inner = way, inner or Compose()
+
+    def sample(self, rng):
+        scale = float(rng.uniform(*self.scale))
+        way = WAYS.index(self.way) if self.way else int(rng.integers(len(WAYS)))
+        return {"scale": scale, "way": float(way), **self.inner.sample(rng)}
+
+    def _apply(self, images, params):
+        worse = [
+            resize(self.inner(_small(image[None], p), [p]), *images.shape[2:])
+            for image, p in zip(images, params, strict=True)
+        ]
+        return torch.cat(worse).clamp(0, 1)
+
+
+class Blind(Degradation):
+    """Nobody knows what was done to the picture: blur, then smaller, then noise, then JPEG, then back to the size.
+
+    Which of these happen is drawn too, and a step that does not happen has no parameters: {} is a picture left as it
+    was, {"radius": 3.1} a lens out of focus and nothing else. Blur alone is drawn often, because only there can fine
+    detail be computed back; noise and JPEG destroy it.
+
+    Parameters
+    ----------
+    sigma, length, radius : of a Gaussian, motion and defocus blur, in pixels; σ is drawn evenly on a logarithmic
+        scale, so that mild blurs are frequent
+    strong : a quarter of the blurs are Gaussian with σ from this range, the course's own blur
+    scale : how many times smaller
+    noise : standard deviation
+    quality : of JPEG, at the small size or at full size
+    untouched, alone : share of the pictures that are left as they were, and of those that are blurred and no more
+    """
+
+    def __init__(
+        self,
+        sigma: Range = (0.4, 4.0),
+        length: Range = (2.0, 25.0),
+        radius: Range = (0.8, 10.0),
+        strong: Range = (4.0, 8.0),
+        scale: Range = (1.0, 4.0),
+        noise: Range = (0.0, 0.06),
+        quality: Range = (30, 95),
+        untouched: float = 0.08,
+        alone: float = 0.45,
+    ):
+        self.sigma, self.strong = _range(sigma, "sigma", 0.05, 100), _range(strong, "strong", 0.05, 100)
+        self.length, self.radius = _range(length, "length", 0, 30), _range(radius, "radius", 0.1, 15)
+        self.scale, self.noise = _range(scale, "scale", 1, 8), _range(noise, "noise", 0, 1)
+        self.quality = _range(quality, "quality", 1, 100)
+        if not 0 <= untouched <= untouched + alone <= 1:
+            raise ValueError(f"untouched and alone are shares that add to 1 at most, not {untouched} and {alone}")
+        self.untouched, self.alone = untouched, alone
+
+    def _blur(self, rng) -> dict[str, float]:
+        kind = rng.integers(4)
+        if kind == 0:
+            return {"sigma": float(np.exp(rng.uniform(*np.log(self.sigma))))}
+        if kind == 1:
+            return {"sigma": float(rng.uniform(*self.strong))}
+        if kind == 2:
+            return {"length": float(rng.uniform(*self.length)), "angle": float(rng.uniform(0, 180))}
+        return {"radius": float(rng.uniform(*self.radius))}
+
+    def sample(self, rng):
+        share = rng.uniform()
+        if share < self.untouched:
+            return {}
+        if share < self.untouched + self.alone:
+            return self._blur(rng)
+        params = self._blur(rng) if rng.uniform() < 0.75 else {}
+        if rng.uniform() < 0.5:
+            params |= {"scale": float(rng.uniform(*self.scale)), "way": float(rng.integers(len(WAYS)))}
+        if rng.uniform() < 0.6:
+            params |= {"noise": float(rng.uniform(*self.noise)), "noise_seed": int(rng.integers(2**31))}
+        if rng.uniform() < 0.7:
+            params |= {"quality": float(round(rng.uniform(*self.quality))), "at_full_size": float(rng.integers(2))}
+        return params
+
+    def _apply(self, images, params):
+        images = images.clone()
+        for key, blur in (("sigma", GaussianBlur()), ("length", MotionBlur()), ("radius", DefocusBlur())):
+            some = [i for i, p in enumerate(params) if key in p]
+            if some:
+                images[some] = blur(images[some], [params[i] for i in some])
+        noise, jpeg, size = GaussianNoise(), Jpeg(), images.shape[2:]
+        for i, p in enumerate(params):
+            one = _small(images[i : i + 1], p)
+            if "noise" in p:
+                one = noise(one, [p])
+            if "quality" in p and not p["at_full_size"]:
+                one = jpeg(one, [p])
+            one = resize(one, *size)
+            if "quality" in p and p["at_full_size"]:
+                one = jpeg(one, [p])
+            images[i] = one[0]
+        return images.clamp(0, 1)
+
+
 PRESETS = {
     "celebablur": lambda: GaussianBlur(sigma=(4.0, 8.0), kernel_size=21),
     "motion": lambda: MotionBlur(length=(5.0, 25.0), angle=(0.0, 180.0)),
     "defocus": lambda: DefocusBlur(radius=(3.0, 10.0)),
     "phone": lambda: Compose(MotionBlur(length=(0.0, 12.0)), GaussianNoise(sigma=(0.0, 0.06)), Jpeg(quality=(30, 90))),
+    "blind": Blind,
 }
 
 
 def preset(name: str) -> Degradation:
-    """A degradation by name: ``celebablur`` (the course's), ``motion``, ``defocus``, ``phone`` (shake, noise, JPEG)."""
+    """A degradation by name: ``celebablur`` (the course's), ``motion``, ``defocus``, ``phone`` (shake, noise, JPEG),
+    ``blind`` (anything)."""
     if name not in PRESETS:
         raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]()
+
+
+# The common test of methods for photographs: fixed kinds, of fixed strength where a number is given.
+MATRIX: dict[str, Degradation] = {
+    "celebablur": preset("celebablur"),
+    "Gaussian": GaussianBlur(2.0),
+    "motion": preset("motion"),
+    "defocus": preset("defocus"),
+    "phone": preset("phone"),
+    "4× smaller, JPEG": Compose(Smaller(4.0, "bilinear"), Jpeg(75)),
+    "enlarged, noise": Compose(Smaller(2.0, "bicubic"), GaussianNoise(0.02)),
+    "defocus, noise, JPEG": Compose(DefocusBlur(2.5), GaussianNoise(0.01), Jpeg(80)),
+    "mild": Compose(GaussianBlur(0.8), Jpeg(90)),
+    "sharp": Compose(),
+}

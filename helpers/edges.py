@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import torch
 
-from helpers.data import ImageError, normalise
+from helpers.data import as_tensor, normalise
+from helpers.engine.errors import ImageError
 
 # After a Gaussian blur of σ = 4..8 the thresholds 100 and 200 of most tutorials find almost nothing. These two come
 # from an experiment on the validation faces that notebook 05 repeats.
@@ -54,4 +55,4 @@ def four_channels(images: np.ndarray | torch.Tensor, edges: np.ndarray | torch.T
     """
     if images.shape[:3] != edges.shape:
         raise ImageError(f"images {images.shape} and edge maps {edges.shape} do not belong together")
-    return torch.cat([normalise(images), torch.as_tensor(edges).float()[:, None]], dim=1)
+    return torch.cat([normalise(images), as_tensor(edges).float()[:, None]], dim=1)

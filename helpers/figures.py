@@ -160,7 +160,7 @@ def forest(tables: dict[str, object], title: str = "", better: dict[str, bool] |
 
     Parameters
     ----------
-    tables : measure -> a table of :func:`helpers.ablations.differences`, all with the same rows
+    tables : measure -> a table of :func:`helpers.experiments.ablations.differences`, all with the same rows
     better : measure -> True where higher is better (False where it is not named)
     """
     names = [n for n in next(iter(tables.values())).index]

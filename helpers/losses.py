@@ -57,7 +57,7 @@ class TotalLoss(nn.Module):
 
     Parameters
     ----------
-    lpips : the ruler of :func:`helpers.perceptual.load_lpips`
+    lpips : the metric of :func:`helpers.perceptual.load_lpips`
     weights : λ; a term of weight 0 is not computed and is reported as 0
     """
 

@@ -5,29 +5,31 @@
     method = load_method("thesis")
     restored = method.restore(blurred)      # uint8 N×H×W×3 to the same
 
-A method that searches anew for every picture (``slow``) tells its progress to ``on_step`` and stops when told to.
+A method that searches anew for every picture (``slow``) reports its progress to ``on_step``, which can stop it.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from skimage.restoration import wiener
 from torch import nn
 
-from helpers.approximations import Known, from_params
-from helpers.autodecoder import small_generator
-from helpers.checkpoints import load_checkpoint, read_about, shipped
 from helpers.data import ImageError, denormalise
-from helpers.devices import device_for
-from helpers.diffir import Both
+from helpers.degrade import preset
 from helpers.edges import edge_maps, four_channels
+from helpers.engine.checkpoints import load_checkpoint, read_about, shipped
+from helpers.engine.devices import device_for
+from helpers.experiments.skip_model import KNOB, model_of
 from helpers.perceptual import load_lpips
-from helpers.pmrf import SIGMA_S, Pmrf
 from helpers.restorer import Restorer
+from helpers.reviewed.approximations import Known, from_params
+from helpers.reviewed.autodecoder import small_generator
+from helpers.reviewed.diffir import PRIOR, SMALL, DiffIRS2
+from helpers.reviewed.inversion import MultiResolutionLoss, invert
+from helpers.reviewed.pmrf import SIGMA_S, Pmrf, UNet
 from helpers.seeds import SEED
-from helpers.skip_model import KNOB, SkipModel
-from helpers.stylegan import MultiResolutionLoss, invert
 
 # Called with the steps done and the steps there are; False stops the search.
 OnStep = Callable[[int, int], bool]
@@ -45,13 +47,18 @@ class Method:
     name, title : its key in :data:`TITLES` and what a table calls it
     slow : it optimises each picture for many seconds, so run it on request only
     edge_aware : it looks at an edge map; ``restore`` takes one (``edges``, uint8 N×H×W of 0 and 1) or finds its own
-    knows_blur : it is told the blur (``params``); the others are not
+    knows_blur : it needs the blur (``params``), which nobody knows of a real photograph
     networks : the modules that it runs, for counting parameters
+    weights : the name of its checkpoint among those that ship; "" for a method without
+    trained_for : the preset of :mod:`helpers.degrade` that it was trained for, "celebablur" or "blind"; "" for a method
+        that was not, or is told the blur
+    about : what made the checkpoint, its JSON; empty for a method that was not trained
     """
 
-    name = title = ""
+    name = title = weights = trained_for = ""
     slow = knows_blur = edge_aware = False
     networks: tuple[nn.Module, ...] = ()
+    about: dict = {}
 
     def restore(
         self, blurred: np.ndarray, params: list[dict] | None = None, on_step: OnStep | None = None
@@ -83,9 +90,11 @@ class Thesis(Method):
     """The thesis's own model: DeblurEncoder and Generator (chapter 2)."""
 
     name, title, edge_aware = "thesis", "thesis's model", True
+    weights, trained_for = "thesis", "celebablur"
 
     def __init__(self, device: str | torch.device | None = None):
         self.restorer = Restorer(device=device)
+        self.about = self.restorer.about
         self.networks = (self.restorer.model.deblur_encoder, self.restorer.model.generator)
 
     def restore(self, blurred, params=None, on_step=None, edges=None):
@@ -93,22 +102,26 @@ class Thesis(Method):
 
 
 class Skip(Method):
-    """The better model of chapter 13: the thesis's ideas with skip connections (:mod:`helpers.skip_model`).
+    """The better model of chapter 13: the thesis's ideas with skip connections (:mod:`helpers.experiments.skip_model`).
 
     ``knob`` moves it from the mean (0) to the perceptual end (1); by default it stands where the validation faces,
-    measured by ``python -m helpers.skip_model --measure``, put it.
+    measured by ``python -m helpers.experiments.skip_training --measure``, put it. ``path`` names another checkpoint
+    than the shipped one; what that was trained for, its JSON says.
     """
 
     name, title, edge_aware = "skip", "skip model, edge-aware", True
+    weights, trained_for = "skip", "celebablur"
 
-    def __init__(self, device: str | torch.device | None = None):
+    def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
         self.device = device_for(device)
-        path = shipped("skip")
-        self.model = SkipModel(read_about(path).get("latent_dim", 256))
+        path = shipped(self.weights) if path is None else path
+        self.model = model_of(read_about(path))
         self.about = load_checkpoint(path, self.model)
+        self.trained_for = self.about.get("degradation", self.trained_for)
         self.knob = self.about.get("knob", KNOB)
         self.model.to(self.device, memory_format=torch.channels_last).eval()
         self.networks = (self.model.deblur_encoder, self.model.generator)
+        self.edge_aware = self.model.deblur_encoder.in_channels == 4
 
     @torch.no_grad()
     def restore(self, blurred, params=None, on_step=None, edges=None):
@@ -117,9 +130,20 @@ class Skip(Method):
         parts = []
         for start in range(0, len(blurred), 25):
             some = slice(start, start + 25)
-            inputs = four_channels(blurred[some], edges[some]).to(self.device, memory_format=torch.channels_last)
+            inputs = four_channels(blurred[some], edges[some])[:, : self.model.deblur_encoder.in_channels]
+            inputs = inputs.to(self.device, memory_format=torch.channels_last)
             parts.append(denormalise(self.model(inputs, knob=self.knob)))
         return np.concatenate(parts)
+
+
+class Blind(Skip):
+    """The skip model trained for photographs whose blur nobody knows (chapter 14): any blur, fewer pixels, noise, JPEG.
+
+    Real portraits, rendered faces, random sizes and colours; :class:`helpers.degrade.Blind` says what was done to them.
+    """
+
+    name, title = "blind", "skip model, trained blind"
+    weights, trained_for = "blind", "blind"
 
 
 class Wiener(Method):
@@ -133,7 +157,7 @@ class Wiener(Method):
 
     def restore(self, blurred, params=None, on_step=None):
         margin, out = 32, []
-        for image, own in zip(blurred, _needed(params, blurred), strict=True):
+        for image, own in zip(blurred, _params_of(params, blurred), strict=True):
             point = torch.zeros(1, 3, 63, 63)
             point[..., 31, 31] = 1
             blurs = [part for part in from_params([own]).parts if isinstance(part, Known)]
@@ -151,80 +175,89 @@ class Flow(Method):
     """Posterior-Mean Rectified Flow (section 1.3), 25 Euler steps."""
 
     name, title, steps = "pmrf", "PMRF, 25 steps", 25
+    weights, trained_for = "pmrf", "celebablur"
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = device_for(device)
-        self.model = Pmrf()
-        self.about = load_checkpoint(shipped("pmrf"), self.model)
+        self.device, path = device_for(device), shipped(self.weights)
+        self.model = Pmrf(read_about(path).get("width", 32))
+        self.about = load_checkpoint(path, self.model)
+        self.sigma = self.about.get("sigma_s", SIGMA_S)
         self.model.to(self.device, memory_format=torch.channels_last).eval()
         self.networks = (self.model.posterior_mean, self.model.field)
 
-    def _restore(self, images, noise):
-        return self.model.restore(images, self.steps, SIGMA_S, noise)
-
     def restore(self, blurred, params=None, on_step=None):
-        return _by_parts(self._restore, blurred, self.device, (3, *blurred.shape[1:3]))
+        def part(images, noise):
+            return self.model.restore(images, self.steps, self.sigma, noise)
+
+        return _by_parts(part, blurred, self.device, (3, *blurred.shape[1:3]))
 
 
-class PosteriorMean(Flow):
+class PosteriorMean(Method):
     """The first stage of PMRF alone: the estimate of E[X | Y]."""
 
     name, title = "posterior_mean", "posterior mean (PMRF, stage 1)"
+    weights, trained_for = "pmrf", "celebablur"
 
     def __init__(self, device: str | torch.device | None = None):
-        super().__init__(device)
-        self.networks = (self.model.posterior_mean,)
+        self.device, path = device_for(device), shipped(self.weights)
+        self.model = UNet(read_about(path).get("width", 32))
+        about = load_checkpoint(path, self.model, part="posterior_mean")
+        self.about = {k: v for k, v in about.items() if k != "flow_steps"}  # the second stage is not its own
+        self.model.to(self.device, memory_format=torch.channels_last).eval()
+        self.networks = (self.model,)
 
-    def _restore(self, images, noise):
-        return self.model.posterior_mean(images)
+    def restore(self, blurred, params=None, on_step=None):
+        return _by_parts(lambda images, noise: self.model(images), blurred, self.device)
 
 
 class DiffIR(Method):
     """DiffIR's second stage (section 1.4): four steps of diffusion for the prior, one pass of DIRformer."""
 
     name, title = "diffir", "DiffIR"
+    weights, trained_for = "diffir", "celebablur"
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = device_for(device)
-        both = Both()
-        self.about = load_checkpoint(shipped("diffir"), both)
-        self.model = both.stage2.to(self.device, memory_format=torch.channels_last).eval()
+        self.device, path = device_for(device), shipped(self.weights)
+        self.model = DiffIRS2(**SMALL | {k: v for k, v in read_about(path).items() if k in SMALL})
+        self.about = load_checkpoint(path, self.model, part="stage2")
+        self.model.to(self.device, memory_format=torch.channels_last).eval()
         self.networks = (self.model,)
 
     def restore(self, blurred, params=None, on_step=None):
         def part(images, noise):
             return self.model(images, noise=noise)
 
-        return _by_parts(part, blurred, self.device, (256,))
+        return _by_parts(part, blurred, self.device, (PRIOR,))
 
 
 class StyleGan(Method):
     """Robust StyleGAN inversion (section 1.2): three phases of 150 steps for every picture, the blur known."""
 
     name, title, slow, knows_blur = "stylegan", "StyleGAN inversion, blur known", True, True
-    steps = 150
+    steps, weights = 150, "stylegan"
 
     def __init__(self, device: str | torch.device | None = None):
-        self.device = device_for(device)
-        self.generator = small_generator()
-        self.about = load_checkpoint(shipped("stylegan"), self.generator)
+        self.device, path = device_for(device), shipped(self.weights)
+        about = read_about(path)
+        self.generator = small_generator(about.get("w_dim", 128), about.get("channel_max", 128))
+        self.about = load_checkpoint(path, self.generator)
         self.generator.to(self.device).eval()
         self.loss = MultiResolutionLoss(load_lpips(device=self.device))
         self.networks = (self.generator,)
 
     def restore(self, blurred, params=None, on_step=None):
-        params, out, at_once = _needed(params, blurred), [], 4
+        params, out, at_once = _params_of(params, blurred), [], 4
         total = -(-len(blurred) // at_once) * 3 * self.steps
         for start in range(0, len(blurred), at_once):
             before = start // at_once * 3 * self.steps
-            torch.manual_seed(SEED + start)
+            generator = torch.Generator(self.device).manual_seed(SEED + start)
 
-            def tell(done, _, before=before):
+            def report(done, _, before=before):
                 return on_step is None or on_step(before + done, total) is not False
 
             found = invert(
                 self.generator, _to_tensor(blurred[start : start + at_once], self.device),
-                from_params(params[start : start + at_once]), self.loss, self.steps, on_step=tell,
+                from_params(params[start : start + at_once], generator), self.loss, self.steps, on_step=report,
             )  # fmt: skip
             if "W++" not in found.images:
                 raise Cancelled(f"stopped after {before + len(found.history)} of {total} steps")
@@ -237,10 +270,10 @@ def _expect(blurred: np.ndarray) -> None:
         raise ImageError(f"expected 8-bit RGB pictures N×H×W×3, got {blurred.shape} of {blurred.dtype}")
 
 
-def _needed(params: list[dict] | None, blurred: np.ndarray) -> list[dict]:
+def _params_of(params: list[dict] | None, blurred: np.ndarray) -> list[dict]:
     _expect(blurred)
     if params is None or len(params) != len(blurred):
-        raise ValueError("this method must be told the blur of every picture: params, a dict for each")
+        raise ValueError("this method needs the blur of every picture: params, a dict for each")
     return params
 
 
@@ -254,7 +287,7 @@ def _to_bytes(images: torch.Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape, size: int = 25) -> np.ndarray:
+def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape=(0,), size: int = 25) -> np.ndarray:
     """``function(images, noise)`` on a few pictures at a time; the noise of a picture depends on its place alone."""
     _expect(blurred)
     out = []
@@ -266,8 +299,34 @@ def _by_parts(function, blurred: np.ndarray, device: torch.device, noise_shape, 
     return np.concatenate(out)
 
 
-METHODS = {method.name: method for method in (Thesis, Skip, PosteriorMean, Flow, DiffIR, StyleGan, Wiener)}
+METHODS = {m.name: m for m in (Thesis, Skip, Blind, PosteriorMean, Flow, DiffIR, StyleGan, Wiener)}
 TITLES = {name: method.title for name, method in METHODS.items()}
+
+
+def available() -> list[str]:
+    """The names of the methods whose weights are there, and of those that need none."""
+    return [name for name, method in METHODS.items() if not method.weights or shipped(method.weights).exists()]
+
+
+def outside(trained_for: str, params: dict[str, float]) -> bool:
+    """Whether a degradation lies outside of what a method was trained for, so that it may make the picture worse.
+
+    Parameters
+    ----------
+    trained_for : :attr:`Method.trained_for`; a method that was not trained is never outside
+    params : the degradation's, as ``sample`` gives them ({"sigma": 5.7}); {} for a picture of which nothing is known,
+        or that is as sharp as it came
+    """
+    if trained_for == "celebablur":
+        low, high = preset("celebablur").sigma
+        return params.keys() != {"sigma"} or not low <= params["sigma"] <= high
+    if trained_for == "blind":
+        drawn = preset("blind")
+        most = {"sigma": drawn.strong, "length": drawn.length, "radius": drawn.radius, "scale": drawn.scale}
+        most["noise"] = drawn.noise
+        too_much = any(params.get(name, 0) > high for name, (_, high) in most.items())
+        return too_much or params.get("quality", 100) < drawn.quality[0]
+    return False
 
 
 def load_method(name: str, device: str | torch.device | None = None) -> Method:

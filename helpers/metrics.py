@@ -1,14 +1,9 @@
 """The five measures of thesis section 3.2, as section 3.1 applies them, always beside those of the blurred input.
 
 PSNR and SSIM are computed image by image on 8-bit pictures by scikit-image; L1, MSE and LPIPS on [-1, 1] by PyTorch.
-
-In a shell, the table of a checkpoint beside the blurred input and Table 1 of the thesis::
-
-    python -m helpers.metrics                                              # shipped model, shipped test faces
-    python -m helpers.metrics --checkpoint runs/mine/best.safetensors --data my/photos --split train
+``python -m helpers.evaluation`` prints the table of a checkpoint.
 """
 
-import argparse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,14 +13,15 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm.auto import tqdm
 
-from helpers.checkpoints import CheckpointError
-from helpers.data import SPLITS, ImageError, denormalise, load_split, normalise
-from helpers.loading import ahead, available_cores
+from helpers.data import ImageError, denormalise, normalise
+from helpers.engine.loading import available_cores, prefetch
 from helpers.pairs import Pairs
-from helpers.perceptual import Lpips, load_lpips
-from helpers.restorer import Restorer
+from helpers.perceptual import Lpips
 
+MOST_PSNR = 60.0  # dB: where equal pictures occur, so that their infinity does not swallow a mean
 HIGHER_IS_BETTER = {"PSNR": True, "SSIM": True, "L1": False, "MSE": False, "LPIPS": False}
+
+INFINITE = "infinite PSNR"  # how many images were left out of the mean of PSNR, see means
 
 # Table 1 of the thesis, lowest and highest of each reported range. Its "0.905" for L1 is read as 0.0905.
 THESIS_TABLE_1 = {
@@ -42,6 +38,16 @@ def _same(restored, target) -> None:
         raise ImageError(f"cannot compare images of shape {tuple(restored.shape)} and {tuple(target.shape)}")
 
 
+def _8_bit(restored: np.ndarray, target: np.ndarray) -> None:
+    """Of images in [0, 1] the measures with L = 255 would be far too high, and nothing else would show it."""
+    _same(restored, target)
+    for image in (restored, target):
+        if image.dtype != np.uint8:
+            raise ImageError(
+                f"expected 8-bit images, got {image.dtype}; helpers.data.denormalise makes them of [-1, 1]"
+            )
+
+
 def l1(restored: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Equation 43: mean absolute error of each image. N×3×H×W in [-1, 1] to N values."""
     _same(restored, target)
@@ -55,15 +61,27 @@ def mse(restored: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(restored: np.ndarray, target: np.ndarray) -> float:
-    """Equation 45 with L = 255, in dB: two uint8 images H×W×3; infinite for equal images."""
-    _same(restored, target)
+    """Equation 45 with L = 255, in dB: two uint8 images H×W×3; infinite for equal images.
+
+    Raises
+    ------
+    ImageError
+        for images of different shapes, and for others than 8-bit images
+    """
+    _8_bit(restored, target)
     with np.errstate(divide="ignore"):
         return float(peak_signal_noise_ratio(target, restored, data_range=255))
 
 
 def ssim(restored: np.ndarray, target: np.ndarray) -> float:
-    """Equation 46 averaged over 7×7 windows and the three channels: two uint8 images H×W×3; 1 for equal images."""
-    _same(restored, target)
+    """Equation 46 averaged over 7×7 windows and the three channels: two uint8 images H×W×3; 1 for equal images.
+
+    Raises
+    ------
+    ImageError
+        for images of different shapes, and for others than 8-bit images
+    """
+    _8_bit(restored, target)
     return float(structural_similarity(target, restored, channel_axis=-1, data_range=255))
 
 
@@ -74,7 +92,7 @@ def measure(restored: np.ndarray, target: np.ndarray, lpips: Lpips | None = None
     Parameters
     ----------
     restored, target : uint8, N×H×W×3
-    lpips : the ruler; without it the column is left out
+    lpips : the metric of equation 47; without it the column is left out
 
     Returns
     -------
@@ -115,7 +133,7 @@ def evaluate(
 
     Returns
     -------
-    {"input": table, "restored": table}, one row for each image; ``table.mean()`` is what the thesis reports
+    {"input": table, "restored": table}, one row for each image; :func:`means` of it is what the thesis reports
     """
     device = "cpu"
     if isinstance(model, torch.nn.Module):
@@ -124,7 +142,10 @@ def evaluate(
         model.eval()
     tables = {"input": [], "restored": []}
     total = len(range(part[0] * batch_size, len(pairs), part[1] * batch_size))
-    batches = ahead(pairs.batches(batch_size, part))  # the next one is made while this one is restored and measured
+    batches = pairs.batches(batch_size, part)
+    batches = prefetch(
+        lambda _, made=batches: next(made), range(total)
+    )  # while the one before is restored and measured
     for batch in tqdm(batches, total=total, desc="evaluate", disable=not progress):
         restored = denormalise(model(batch.input.to(device)))
         if with_input:
@@ -135,33 +156,19 @@ def evaluate(
     return {name: pd.concat(blocks, ignore_index=True) for name, blocks in tables.items() if blocks}
 
 
+def means(table: pd.DataFrame) -> pd.Series:
+    """The mean of each measure over the images of ``table``.
+
+    The PSNR of an image that equals its target is infinite. One such image would make the mean infinite, so it is left
+    out of the mean of PSNR and counted under ``infinite PSNR``, a row that is absent where there is none. Where all are
+    infinite the mean is, too.
+    """
+    finite = table.replace([np.inf, -np.inf], np.nan)
+    result = finite.mean().where(finite.notna().any(), table.mean())
+    infinite = int(np.isinf(table["PSNR"]).sum()) if "PSNR" in table else 0
+    return pd.concat([result, pd.Series({INFINITE: infinite})]) if infinite else result
+
+
 def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The means over the test set, a row for each table."""
-    return pd.DataFrame({name: table.mean() for name, table in tables.items()}).T
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m helpers.metrics", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--checkpoint", help="a .safetensors file; the shipped model by default")
-    parser.add_argument(
-        "--data", help="folder of photographs, or of train/, val/ and test/; the shipped faces by default"
-    )
-    parser.add_argument("--split", choices=SPLITS, default="test")
-    parser.add_argument("--limit", type=int, help="use only the first so many images")
-    args = parser.parse_args(arguments)
-    try:
-        restorer = Restorer(args.checkpoint)
-        images = load_split(args.data, args.split, args.limit)
-    except (ImageError, CheckpointError) as error:
-        raise SystemExit(f"error: {error}") from None
-    pairs = Pairs(images, restorer.about.get("degradation", "celebablur"), thresholds=restorer.thresholds)
-    table = summary(evaluate(restorer.model, pairs, load_lpips(device=restorer.device), progress=True))
-    print(f"{len(images)} {args.split} images, {restorer}")
-    print(f"| | {' | '.join(table.columns)} |\n|{'---|' * (len(table.columns) + 1)}")
-    for name, row in table.iterrows():
-        print(f"| {name} | " + " | ".join(f"{v:.2f}" if c == "PSNR" else f"{v:.4f}" for c, v in row.items()) + " |")
-    print("| thesis, Table 1 | " + " | ".join(f"{low:g}–{high:g}" for low, high in THESIS_TABLE_1.values()) + " |")
-
-
-if __name__ == "__main__":
-    main()
+    """The :func:`means` over the test set, a row for each table."""
+    return pd.DataFrame({name: means(table) for name, table in tables.items()}).T

@@ -12,6 +12,7 @@ LatentEncoder  N×3×128×128       five strided convolutions to 4×4×512 -> z_
 from math import log2
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -32,6 +33,53 @@ def doublings(image_size: int) -> int:
     if steps != int(steps) or steps < 4:
         raise ValueError(f"image_size must be 64, 128, 256, ..., not {image_size}")
     return int(steps)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What networks of chapters 03, 04 and 13 share
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each pixel, with a weight and a bias a channel: N×C×H×W to the same."""
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, self.eps).movedim(-1, 1)
+
+
+class ConditionedBlock(nn.Module):
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))): N×C×H×W to the same; the identity before training.
+
+    PMRF's networks and the skip model are built of it. A condition (a time, a code), where there is one, scales and
+    shifts the second norm: y (1 + scale) + shift, both from one linear layer. Norms are over 8 groups of channels.
+
+    Parameters
+    ----------
+    channels : C, divisible by 8
+    condition_width : numbers in the condition; None for a block that takes none
+    """
+
+    def __init__(self, channels: int, condition_width: int | None = None):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+        # The checkpoints that ship call this layer "time", after the condition of PMRF's vector field.
+        self.time = nn.Linear(condition_width, 2 * channels) if condition_width else None
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        if (condition is None) != (self.time is None):
+            raise ShapeError(f"this block takes {'no' if self.time is None else 'a'} condition")
+        y = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.time is not None:
+            scale, shift = self.time(condition)[:, :, None, None].chunk(2, dim=1)
+            y = y * (1 + scale) + shift
+        return x + self.conv2(F.silu(y))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

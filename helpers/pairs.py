@@ -1,14 +1,15 @@
 """Blurred input, edge map and sharp target together, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from helpers.data import ImageError, normalise
+from helpers.data import normalise
 from helpers.degrade import Degradation, preset
 from helpers.edges import THRESHOLDS, edge_maps, four_channels
+from helpers.engine.errors import ImageError
 from helpers.seeds import SEED, rng_for
 
 
@@ -33,12 +34,14 @@ class Pairs:
 
     Parameters
     ----------
-    sharp : uint8 N×H×W×3, or any sequence of uint8 H×W×3 such as :class:`helpers.data.Photographs`
+    sharp : uint8 N×H×W×3, or any sequence of uint8 H×W×3 such as :class:`helpers.photos.Photographs`
     degradation : a :class:`helpers.degrade.Degradation`, or the name of a preset
     blurred : matching blurred images for data that comes in pairs; the degradation is then not used
     edges : "blurred" (as at test time) or "oracle" (from the sharp image: leakage, for teaching only)
     thresholds : Canny's
     flip : mirror half of the images, in training only
+    augment : called as ``augment(image, rng)`` on each sharp image (uint8 H×W×3) in training, before it is degraded;
+        gives another of the same shape, see :class:`helpers.augment.Augment`. Not for data that come in pairs.
     """
 
     def __init__(
@@ -50,16 +53,20 @@ class Pairs:
         thresholds: tuple[float, float] = THRESHOLDS,
         flip: bool = False,
         seed: int = SEED,
+        augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ):
         if len(sharp) == 0:
             raise ImageError("there are no images")
         if blurred is not None and len(blurred) != len(sharp):
             raise ImageError(f"{len(blurred)} blurred images for {len(sharp)} sharp ones")
+        if blurred is not None and augment is not None:
+            raise ValueError("data that come in pairs cannot be augmented: the blurred image would not follow")
         if edges not in ("blurred", "oracle"):
             raise ValueError(f'edges must be "blurred" or "oracle", not {edges!r}')
         self.sharp, self.blurred = sharp, blurred
         self.degradation = preset(degradation) if isinstance(degradation, str) else degradation
         self.edges, self.thresholds, self.flip, self.seed = edges, tuple(thresholds), flip, seed
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.sharp)
@@ -75,6 +82,8 @@ class Pairs:
         rngs = [rng_for(self.seed, *key) for key in keys]
         mirror = np.array([self.flip and epoch is not None and bool(rng.integers(2)) for rng in rngs])
         sharp[mirror] = sharp[mirror, :, ::-1]
+        if self.augment is not None and epoch is not None:
+            sharp = np.stack([self.augment(image, rng) for image, rng in zip(sharp, rngs, strict=True)])
         target = _upload(sharp, device)
         if self.blurred is None:
             params = [self.degradation.sample(rng) for rng in rngs]

@@ -43,7 +43,7 @@ class Lpips(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True):
-        """Stays in evaluation mode: the trunk has dropout and is a ruler, not a pupil."""
+        """Stays in evaluation mode: the trunk has dropout, and the metric is never trained."""
         return super().train(False)
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -62,11 +62,15 @@ class Lpips(nn.Module):
         """The learned weights of each layer's squared differences, 1×C×1×1 (equation 47's w_l, squared)."""
         return [lin.model[-1].weight for lin in self.net.lins]
 
-    def forward(self, restored: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Equation 47 for each pair of images; the gradient flows to ``restored`` alone."""
-        with torch.no_grad():
-            truth = self.unit_features(target)
-        layers = zip(self.unit_features(restored), truth, self.channel_weights(), strict=True)
+    def forward(self, restored: torch.Tensor, target: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+        """Equation 47 for each pair of images; the gradient flows to ``restored`` alone.
+
+        ``target`` may be the images' :meth:`unit_features`, computed once where many are compared with the same.
+        """
+        if isinstance(target, torch.Tensor):
+            with torch.no_grad():
+                target = self.unit_features(target)
+        layers = zip(self.unit_features(restored), target, self.channel_weights(), strict=True)
         return sum((w * (a - b).square()).sum(1).mean((1, 2)) for a, b, w in layers)
 
     def __repr__(self) -> str:
@@ -74,7 +78,7 @@ class Lpips(nn.Module):
 
 
 def load_lpips(trunk: str | Path | None = None, device: str | torch.device = "cpu") -> Lpips:
-    """The ruler, with the best trunk that is at hand (see the head of this module).
+    """The metric, with the best trunk that is at hand (see the head of this module).
 
     Parameters
     ----------

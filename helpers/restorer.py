@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helpers.checkpoints import load_checkpoint, read_about, shipped
 from helpers.data import ImageError, denormalise
-from helpers.devices import device_for
 from helpers.edges import THRESHOLDS, edge_maps, four_channels
+from helpers.engine.checkpoints import load_checkpoint, read_about, shipped
+from helpers.engine.devices import device_for
 from helpers.networks import DeblurModel
 
 

@@ -1,6 +1,7 @@
 """Randomness, set in one place."""
 
 import random
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,3 +26,17 @@ def rng_for(seed: int, *keys: int) -> np.random.Generator:
     after any restart.
     """
     return np.random.default_rng([seed, *keys])
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return rng_for(seed, epoch).permutation(count)
+
+
+def indices_of(count: int, seed: int, step: int, batch_size: int) -> tuple[np.ndarray, int]:
+    """Which of ``count`` images the training step ``step`` (from 0) sees, and in which epoch (from 0).
+
+    Every epoch has another order, which the seed decides; the last images that do not fill a batch are left out.
+    """
+    epoch, place = divmod(step, count // batch_size)
+    return _order(count, seed, epoch)[place * batch_size : (place + 1) * batch_size], epoch

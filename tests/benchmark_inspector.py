@@ -15,7 +15,7 @@ from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
 
-from helpers.inspector_view import Inspector  # noqa: E402
+from helpers.inspector import Inspector  # noqa: E402
 
 
 def megabytes() -> float:

@@ -1,7 +1,8 @@
-"""What all tests share: no network, no window, small pictures with structure, the rulers, optional real material.
+"""What all tests share: no network, no window, small pictures with structure, the metrics, optional real material.
 
-``LPIPS_TRUNK`` (a file with AlexNet's ``features.*``) and ``COURSE_REAL_FACES`` (a folder with ``train/``, ``val/`` and
-``test/``) may name material that lies beside the project; tests that need it are skipped where it is absent.
+``LPIPS_TRUNK`` (a file with AlexNet's ``features.*``), ``COURSE_REAL_FACES`` (a folder with ``train/``, ``val/`` and
+``test/``) and ``COURSE_PORTRAITS`` (cut portraits, see ``helpers.portraits``) may name material that lies beside the
+project; tests that need it are skipped where it is absent.
 """
 
 import os
@@ -30,6 +31,13 @@ if str(ROOT) not in sys.path:
 
 from helpers.perceptual import Lpips, load_lpips  # noqa: E402
 
+LONG = ("notebooks/", "tests/test_browser", "tests/test_coursework", "tests/coursework/", "tests/experiments/")
+
+
+def pytest_collection_modifyitems(items):
+    """What takes minutes begins first, so that neither of the two workers waits for the other at the end."""
+    items.sort(key=lambda item: next((i for i, start in enumerate(LONG) if item.nodeid.startswith(start)), len(LONG)))
+
 
 def make_faces(count: int, size: int, seed: int = 0) -> np.ndarray:
     """Pictures with smooth shading, ellipses and hard edges, about as busy as a face: uint8 count×size×size×3."""
@@ -54,13 +62,13 @@ def faces() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def random_ruler() -> Lpips:
+def random_lpips() -> Lpips:
     """LPIPS on the random trunk: the same on every machine, no file needed."""
     return Lpips(None)
 
 
 @pytest.fixture(scope="session")
-def true_ruler() -> Lpips:
+def true_lpips() -> Lpips:
     """LPIPS on AlexNet's trunk."""
     path = os.environ.get("LPIPS_TRUNK")
     if not path:
@@ -74,6 +82,15 @@ def real_faces() -> Path:
     path = os.environ.get("COURSE_REAL_FACES")
     if not path:
         pytest.skip("COURSE_REAL_FACES does not name a folder of photographs")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def portraits() -> Path:
+    """The folder of cut portraits of the US Congress."""
+    path = os.environ.get("COURSE_PORTRAITS")
+    if not path or not Path(path).is_dir():
+        pytest.skip("COURSE_PORTRAITS does not name a folder of portraits")
     return Path(path)
 
 
@@ -113,7 +130,7 @@ def slow_method(monkeypatch) -> str:
 def absent_method(monkeypatch) -> str:
     """A method whose weights are not there; its name."""
     from helpers import methods
-    from helpers.checkpoints import CheckpointError
+    from helpers.engine.checkpoints import CheckpointError
 
     class Absent(methods.Method):
         name, title = "ghost", "the ghost"
@@ -124,6 +141,38 @@ def absent_method(monkeypatch) -> str:
     monkeypatch.setitem(methods.METHODS, "ghost", Absent)
     monkeypatch.setitem(methods.TITLES, "ghost", Absent.title)
     return "ghost"
+
+
+def linked_data(folder: Path, *without: str) -> Path:
+    """A data folder that holds what ships, except the checkpoints ``without``."""
+    for source in (ROOT / "data").rglob("*"):
+        if source.is_file() and not (source.parent.name == "checkpoints" and source.stem in without):
+            place = folder / source.relative_to(ROOT / "data")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(source)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_without_blind(tmp_path_factory) -> Path:
+    """A data folder without the model that was trained blind, for ``COURSE_DATA``."""
+    return linked_data(tmp_path_factory.mktemp("data"), "blind")
+
+
+@pytest.fixture(scope="session")
+def data_with_blind(tmp_path_factory) -> Path:
+    """A data folder in which a small random network, its knob at 0.4, stands for the model that was trained blind."""
+    from helpers.engine.checkpoints import save_checkpoint
+    from helpers.experiments.skip_model import SkipModel
+
+    folder = linked_data(tmp_path_factory.mktemp("data"), "blind")
+    torch.manual_seed(0)
+    model = SkipModel(8, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1))
+    for layers in model.generator.exits:
+        torch.nn.init.normal_(layers[-1].weight, std=0.02)
+    about = {**model.shape, "name": "blind", "degradation": "blind", "knob": 0.4}
+    save_checkpoint(folder / "checkpoints" / "blind.safetensors", model, about)
+    return folder
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import training
 from helpers.losses import TotalLoss
 from helpers.pairs import Pairs
 from tests.benchmarks import compare, evaluation, folder, measure, ours, peak, plain, report, shares
@@ -115,17 +114,17 @@ def test_plain_pictures_are_ours(faces, tmp_path):
     assert (inputs[:, 3] != theirs.input[:, 3]).float().mean() < 0.02
 
 
-def test_plain_loss_is_ours(faces, random_ruler, tmp_path):
+def test_plain_loss_is_ours(faces, random_lpips, tmp_path):
     """Equation 41 written out in the plain loop gives what helpers.losses gives."""
     from tests.benchmarks.training import start
 
     files = write_files(faces, tmp_path)
-    first = next(plain.plain_loop(files, start(QUICK), random_ruler, 4, CPU))
+    first = next(plain.plain_loop(files, start(QUICK), random_lpips, 4, CPU))
     epoch, indices = next(plain.order(len(faces), 4))
     inputs, target = plain.prepare(files, indices, epoch)
     with torch.no_grad():
         restored, z_deblur, z_gt = start(QUICK).train()(inputs, target)
-        expected = TotalLoss(random_ruler)(restored, target, z_deblur, z_gt)["total"]
+        expected = TotalLoss(random_lpips)(restored, target, z_deblur, z_gt)["total"]
     assert first == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -141,11 +140,10 @@ def test_plain_restoration_is_ours(faces):
     assert difference.max() <= 1
 
 
-def test_pieces_have_the_gradients_of_the_whole(faces, random_ruler, monkeypatch):
+def test_pieces_have_the_gradients_of_the_whole(faces, random_lpips):
     """A step that is cut at the networks' borders gives the gradients of one that is not."""
-    monkeypatch.setattr(training, "precision_for", lambda device, asked="auto": "no")
-    whole = ours.Ours(QUICK, 4, faces, random_ruler)
-    cut = ours.Ours(QUICK, 4, faces, random_ruler)
+    whole = ours.Ours(QUICK, 4, faces, random_lpips, precision="no")
+    cut = ours.Ours(QUICK, 4, faces, random_lpips, precision="no")
     batch = whole.batch()
     whole.forward_backward(*batch)
     times = shares.Pieces(cut).step(*batch, update=False)
@@ -227,11 +225,11 @@ def test_a_full_disk_is_said_at_once(monkeypatch):
         folder.folder(QUICK)
 
 
-def test_comparing_with_the_shipped_checkpoint(capsys, tmp_path, monkeypatch, random_ruler):
+def test_comparing_with_the_shipped_checkpoint(capsys, tmp_path, monkeypatch, random_lpips):
     """The shipped checkpoint is not better than itself."""
-    from helpers.checkpoints import shipped
+    from helpers.engine.checkpoints import shipped
 
-    monkeypatch.setattr(compare, "load_lpips", lambda device: random_ruler)
+    monkeypatch.setattr(compare, "load_lpips", lambda device: random_lpips)
     compare.main([str(shipped("thesis")), "--limit", "2", "--out", str(tmp_path / "c.json")])
     found = json.loads((tmp_path / "c.json").read_text())
     assert found["better"] is False and found["better in"] == [] and "is not better" in capsys.readouterr().out

@@ -9,19 +9,25 @@ from scipy import ndimage
 from helpers import degrade, metrics
 from helpers.data import normalise, open_folder
 from helpers.degrade import (
+    MATRIX,
+    WAYS,
+    Blind,
     Compose,
     DefocusBlur,
     GaussianBlur,
     GaussianNoise,
     Jpeg,
     MotionBlur,
+    Smaller,
     convolve,
     defocus_kernel,
     gaussian_kernel,
     motion_kernel,
     preset,
+    resize,
 )
 from helpers.pairs import Pairs
+from helpers.seeds import rng_for
 
 EACH = {
     "gaussian": GaussianBlur((1, 3), kernel_size=9),
@@ -30,6 +36,8 @@ EACH = {
     "noise": GaussianNoise((0.01, 0.1)),
     "jpeg": Jpeg((20, 80)),
     "chain": Compose(GaussianBlur((1, 2)), GaussianNoise(0.05), Jpeg(50)),
+    "smaller": Smaller((1, 4), None, Compose(GaussianNoise(0.02), Jpeg((40, 90)))),
+    "blind": Blind(),
 }
 
 
@@ -342,6 +350,136 @@ def test_compose_of_eleven_keeps_positions_apart():
     assert chain(torch.zeros(1, 3, 16, 16), params).shape == (1, 3, 16, 16)
 
 
+def test_a_rim_of_zeros_is_cut_off_unseen(faces):
+    """A 3×3 kernel in the middle of 31×31 gives what it gives alone, and so does one that fills its square."""
+    images, rng = as_tensor(faces[:2]), np.random.default_rng(0)
+    small = torch.from_numpy(rng.random((2, 3, 3))).float()
+    wide = torch.zeros(2, 31, 31)
+    wide[:, 14:17, 14:17] = small
+    assert torch.allclose(convolve(images, wide), convolve(images, small), atol=1e-5)
+    corner = torch.zeros(2, 31, 31)
+    corner[:, 0, 0] = 1  # moves the picture 15 pixels up and to the left
+    assert torch.equal(convolve(images, corner)[..., 20:40, 20:40], images[..., 35:55, 35:55])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fewer pixels, blind, the matrix
+
+
+def test_resize_by_hand():
+    """A quarter of the pixels by area is the mean of 2×2; every way keeps a flat picture and its mean brightness."""
+    picture = torch.arange(16.0).view(1, 1, 4, 4) / 16
+    assert torch.allclose(resize(picture, 2, 2, "area"), torch.tensor([[2.5, 4.5], [10.5, 12.5]])[None, None] / 16)
+    for way in WAYS:
+        assert torch.allclose(resize(torch.full((1, 3, 12, 12), 0.3), 5, 7, way), torch.tensor(0.3), atol=1e-6)
+        assert resize(picture, 4, 4, way) is picture
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_smaller_leaves_no_fine_stripes(way):
+    """Stripes of one pixel vanish at half the size, without aliasing into broad ones; wide ones stay."""
+    fine = torch.zeros(1, 3, 64, 64)
+    fine[..., ::2] = 1
+    broad = torch.zeros(1, 3, 64, 64)
+    broad[..., :32] = 1
+    fine, broad = (Smaller(2.0, way)(p)[..., 16:48, 8:24] for p in (fine, broad))
+    assert fine.std() < 0.1 and fine.mean().item() == pytest.approx(0.5, abs=0.05) and broad.min() > 0.98
+
+
+def test_smaller_does_the_rest_at_the_small_size(faces):
+    """By hand: shrunk by area, JPEG of 16×16, enlarged bicubic and clipped."""
+    images = as_tensor(faces[:2])
+    small = Jpeg(40)(torch.nn.functional.interpolate(images, (16, 16), mode="area"))
+    wanted = torch.nn.functional.interpolate(small, (64, 64), mode="bicubic", align_corners=False).clamp(0, 1)
+    assert torch.equal(Smaller(4.0, "area", Jpeg(40))(images), wanted)
+    params = Smaller((1, 4), None, GaussianNoise(0.1)).sample(rng_for(0))
+    assert set(params) == {"scale", "way", "noise", "noise_seed"} and 1 <= params["scale"] <= 4
+
+
+@pytest.mark.parametrize("change", [{"scale": 0.5}, {"scale": (2, 9)}, {"way": "nearest"}])
+def test_impossible_sizes_are_refused(change):
+    with pytest.raises(ValueError):
+        Smaller(**change)
+
+
+def test_blind_by_hand(faces):
+    """Blur, smaller, noise, JPEG at the small size or at full size, back: the single steps in this order."""
+    image = as_tensor(faces[:1])
+    full = {"radius": 3.0, "scale": 2.0, "way": 1.0, "noise": 0.04, "noise_seed": 5, "quality": 50.0}
+    small = resize(DefocusBlur(3.0)(image), 32, 32, "bicubic")
+    noisy = GaussianNoise(0.04)(small, {"noise": 0.04, "noise_seed": 5})
+    wanted = resize(Jpeg(50)(noisy), 64, 64)
+    assert torch.allclose(Blind()(image, full | {"at_full_size": 0.0}), wanted.clamp(0, 1), atol=1e-6)
+    wanted = Jpeg(50)(resize(noisy, 64, 64))
+    assert torch.allclose(Blind()(image, full | {"at_full_size": 1.0}), wanted, atol=1e-6)
+    for blur in (GaussianBlur(1.5), MotionBlur(9.0, 30.0), DefocusBlur(4.0)):
+        params = blur.sample(rng_for(0))
+        assert torch.allclose(Blind()(image, params), blur(image, params), atol=1e-5)
+    assert torch.equal(Blind()(image, {}), image)
+
+
+def test_blind_in_a_batch_is_blind_alone(faces):
+    """Images of all kinds together: each as it is alone, and the batch that came in unchanged."""
+    blind, images = Blind(), as_tensor(np.concatenate([faces] * 3))
+    params, before = [blind.sample(rng_for(2, i)) for i in range(len(images))], images.clone()
+    together = blind(images, params)
+    assert torch.equal(images, before)
+    kinds = {next(iter(p), "") for p in params}
+    assert kinds >= {"", "sigma", "length", "radius"}
+    for i, p in enumerate(params):
+        # A value on the other side of a rounding changes a JPEG block; what is computed is the same.
+        assert (blind(images[i], p) - together[i]).abs().mean() < 2e-3, p
+
+
+def test_what_blind_draws():
+    """Shares and ranges: untouched pictures, blur alone, every step with and without the others."""
+    draws = [Blind().sample(rng_for(1, i)) for i in range(4000)]
+
+    def share(said) -> float:
+        return sum(bool(said(p)) for p in draws) / len(draws)
+
+    def spread(key: str) -> np.ndarray:
+        return np.array([p[key] for p in draws if key in p])
+
+    blurs = {"sigma", "length", "radius", "angle"}
+    assert share(lambda p: not p) == pytest.approx(0.08, abs=0.03)
+    assert share(lambda p: p and set(p) <= blurs) == pytest.approx(0.45, abs=0.06)
+    assert share(lambda p: "length" in p) == pytest.approx(share(lambda p: "radius" in p), abs=0.03)
+    for one in ("scale", "noise", "quality"):
+        assert 0.2 < share(lambda p, one=one: one in p) < 0.4
+        assert share(lambda p, one=one: one in p and not blurs & set(p)) > 0.03
+    assert share(lambda p: {"scale", "noise", "quality"} <= set(p)) > 0.05
+    limits = {"sigma": (0.4, 8), "length": (2, 25), "radius": (0.8, 10), "scale": (1, 4), "noise": (0, 0.06)}
+    for key, (low, high) in {**limits, "quality": (30, 95), "angle": (0, 180)}.items():
+        values, margin = spread(key), (high - low) / 40
+        assert low <= values.min() < low + margin and high - margin < values.max() <= high, key
+    assert (spread("sigma") < 1).mean() > 0.1  # mild ones
+    assert set(spread("way")) == {0, 1, 2} and set(spread("at_full_size")) == {0, 1}
+    assert Blind().sample(rng_for(3)) == Blind().sample(rng_for(3))
+
+
+@pytest.mark.parametrize(
+    "change", [{"untouched": 0.7}, {"alone": -0.1}, {"sigma": (0, 2)}, {"radius": 20}, {"scale": (0.5, 2)}]
+)
+def test_impossible_shares_and_ranges_are_refused(change):
+    with pytest.raises(ValueError):
+        Blind(**{"alone": 0.4} | change)
+
+
+def test_the_matrix(faces):
+    """At least eight cases, each the same whenever it is asked for; all but one change the picture."""
+    images = as_tensor(faces[:4])
+    assert len(MATRIX) >= 8 and list(MATRIX)[0] == "celebablur"
+    errors = {}
+    for name, case in MATRIX.items():
+        params = [case.sample(rng_for(i)) for i in range(4)]
+        assert params == [case.sample(rng_for(i)) for i in range(4)]
+        worse = case(images, params)
+        assert worse.shape == images.shape and torch.equal(worse, case(images, params))
+        errors[name] = (worse - images).square().mean().item()
+    assert errors.pop("sharp") == 0 and min(errors.values()) > 1e-3
+
+
 @pytest.mark.parametrize("name", degrade.PRESETS)
 def test_presets_run(name, faces):
     worse = preset(name)(as_tensor(faces[:2]), rng=np.random.default_rng(0))
@@ -362,6 +500,18 @@ def test_celebablur_is_what_public_code_of_that_name_does():
     assert (rows.min().item(), rows.max().item()) == (22, 42)
     sigmas = [blur.sample(np.random.default_rng(i))["sigma"] for i in range(200)]
     assert 4 <= min(sigmas) < 4.2 and 7.8 < max(sigmas) <= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "psnr"), [("celebablur", 21.8), ("Gaussian", 27.2), ("motion", 24.5), ("defocus", 23.7), ("phone", 28.6)]
+    + [("4× smaller, JPEG", 26.9)],
+)  # fmt: skip
+def test_the_matrix_on_photographs_as_elsewhere(real_faces, name, psnr):
+    """PSNR of the input on 100 photographs, as an independent measurement of these kinds gave it."""
+    photographs = open_folder(real_faces / "test")
+    photographs.paths = photographs.paths[:100]
+    batch = Pairs(photographs.load(), MATRIX[name]).batch(range(100))
+    assert np.mean([*map(metrics.psnr, batch.blurred, batch.sharp)]) == pytest.approx(psnr, abs=0.15)
 
 
 def test_real_photographs_measure_as_elsewhere(real_faces):

@@ -34,11 +34,11 @@ def test_l1_by_hand():
     assert l1_loss(restored, target).item() == pytest.approx(1.75 / 4)
 
 
-def test_perceptual_term_is_the_mean_distance(sample, random_ruler):
+def test_perceptual_term_is_the_mean_distance(sample, random_lpips):
     """Equation 36: the term is LPIPS of equation 47, averaged over the batch."""
     restored, target, a, b = sample
-    part = TotalLoss(random_ruler)(restored, target, a, b)["lpips"]
-    assert part.item() == pytest.approx(random_ruler(restored, target).mean().item(), rel=1e-5)
+    part = TotalLoss(random_lpips)(restored, target, a, b)["lpips"]
+    assert part.item() == pytest.approx(random_lpips(restored, target).mean().item(), rel=1e-5)
 
 
 def test_ssim_by_hand_on_flat_images():
@@ -118,13 +118,13 @@ def test_weights_are_the_thesis():
 
 
 @pytest.mark.parametrize("weights", [Weights(), Weights(1, 2, 3, 4, 5)])
-def test_total_is_the_weighted_sum(sample, random_ruler, weights):
+def test_total_is_the_weighted_sum(sample, random_lpips, weights):
     """Equation 41: Σ λ · part, the parts as the single functions give them."""
     restored, target, a, b = sample
-    parts = TotalLoss(random_ruler, weights)(restored, target, a, b)
+    parts = TotalLoss(random_lpips, weights)(restored, target, a, b)
     singles = {
         "l1": l1_loss(restored, target),
-        "lpips": random_ruler(restored, target).mean(),
+        "lpips": random_lpips(restored, target).mean(),
         "ssim": ssim_loss(restored, target),
         "tv": tv_loss(restored),
         "latent": latent_loss(a, b),
@@ -137,7 +137,7 @@ def test_total_is_the_weighted_sum(sample, random_ruler, weights):
 
 
 class Untouchable(torch.nn.Module):
-    """A ruler that must not be asked."""
+    """A metric that must not be asked."""
 
     def forward(self, *_):
         raise AssertionError("a term of weight 0 was computed")
@@ -152,34 +152,34 @@ def test_a_term_of_weight_zero_is_skipped(sample):
 
 
 @pytest.mark.parametrize("name", THESIS)
-def test_gradient_of_each_term(sample, random_ruler, name):
+def test_gradient_of_each_term(sample, random_lpips, name):
     """Each image term reaches the restored picture, the latent term both codes and no picture; all are finite."""
     restored, target, a, b = (x.clone().requires_grad_() for x in sample)
     only = Weights(**{k: float(k == name) for k in THESIS})
-    TotalLoss(random_ruler, only)(restored, target, a, b)["total"].backward()
+    TotalLoss(random_lpips, only)(restored, target, a, b)["total"].backward()
     reached = {"restored": restored, "a": a, "b": b}
     wanted = {"a", "b"} if name == "latent" else {"restored"}
     assert {k for k, x in reached.items() if x.grad is not None and x.grad.abs().sum() > 0} == wanted
     assert all(torch.isfinite(reached[k].grad).all() for k in wanted)
 
 
-def test_equal_pictures_and_codes_cost_only_their_variation(sample, random_ruler):
+def test_equal_pictures_and_codes_cost_only_their_variation(sample, random_lpips):
     target, a = sample[1], sample[2]
-    parts = TotalLoss(random_ruler)(target.clone().requires_grad_(), target, a, a)
+    parts = TotalLoss(random_lpips)(target.clone().requires_grad_(), target, a, a)
     assert parts["total"].item() == pytest.approx(0.05 * tv_loss(target).item(), abs=1e-5)
     parts["total"].backward()
 
 
-def test_shapes_must_agree(sample, random_ruler):
+def test_shapes_must_agree(sample, random_lpips):
     restored, target, a, b = sample
     with pytest.raises(ValueError, match=r"\(2, 3, 64, 32\).*\(2, 3, 64, 64\)"):
-        TotalLoss(random_ruler)(restored[..., :32], target, a, b)
+        TotalLoss(random_lpips)(restored[..., :32], target, a, b)
 
 
-def test_small_differences_stay_in_float32_under_autocast(sample, random_ruler):
+def test_small_differences_stay_in_float32_under_autocast(sample, random_lpips):
     """bf16 has 8 bits: variances of near-equal numbers would drown. The four plain terms equal those of float32."""
     restored, target, a, b = sample
-    loss = TotalLoss(random_ruler)
+    loss = TotalLoss(random_lpips)
     with torch.autocast("cpu", torch.bfloat16):
         parts = loss(restored, target, a, b)
         rounded = loss(restored.bfloat16(), target, a, b)

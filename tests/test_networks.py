@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet18
 
 from helpers.networks import (
+    ConditionedBlock,
     DeblurEncoder,
     DeblurModel,
     Generator,
@@ -248,6 +250,41 @@ def test_equals_torchvisions_resnet18(training):
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(3, 3, 64, 64)
     assert torch.allclose(ours.train(training)(x), theirs.train(training)(x), rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The block of PMRF's networks and of the skip model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("width", [None, 5])
+def test_conditioned_block_by_hand(width):
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))) (1 + scale) + shift)), each image with its own condition."""
+    torch.manual_seed(0)
+    block, x, z = ConditionedBlock(16, width), torch.randn(2, 16, 4, 6), torch.randn(2, 5)
+    assert torch.equal(block(x) if width is None else block(x, z), x)  # before training
+    for p in block.parameters():
+        p.add_(torch.randn(p.shape) * 0.3)
+    s = block.state_dict()
+
+    def norm(y, name):
+        groups = y.reshape(2, 8, -1)
+        deviation = (groups.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+        y = ((groups - groups.mean(2, keepdim=True)) / deviation).reshape(y.shape)
+        return y * s[f"{name}.weight"][:, None, None] + s[f"{name}.bias"][:, None, None]
+
+    def conv(y, name):
+        return F.conv2d(y, s[f"{name}.weight"], s[f"{name}.bias"], padding=1)
+
+    y = norm(x, "norm1")
+    y = norm(conv(y * torch.sigmoid(y), "conv1"), "norm2")
+    if width:
+        both = z @ s["time.weight"].T + s["time.bias"]
+        y = y * (1 + both[:, :16, None, None]) + both[:, 16:, None, None]
+    expected = x + conv(y * torch.sigmoid(y), "conv2")
+    assert torch.allclose(block(x) if width is None else block(x, z), expected, atol=1e-4)
+    with pytest.raises(ShapeError, match=f"takes {'a' if width else 'no'} condition"):
+        block(x) if width else block(x, z)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -124,6 +124,7 @@ def test_tagged_cells_have_something_to_compare(path):
     for c in tagged:
         assert c.outputs and any(stored_text(o).strip() for o in c.outputs), c.source
         assert not any("image/png" in o.get("data", {}) for o in c.outputs), c.source
+        assert not any("precision: " in stored_text(o) for o in c.outputs), "another machine chooses another precision"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def test_questions_have_folded_answers(path):
 def test_no_function_that_a_helper_has(path):
     """One implementation: a chapter does not define again what helpers offer, nor copy three lines of it."""
     public, lines = set(), set()
-    for module in (ROOT / "helpers").glob("*.py"):
+    for module in (ROOT / "helpers").rglob("*.py"):
         tree = ast.parse(module.read_text())
         public |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
         body = [line.strip() for line in module.read_text().splitlines() if line.strip()]

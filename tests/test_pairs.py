@@ -5,11 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.augment import Augment
 from helpers.data import ImageError, normalise, open_folder
 from helpers.degrade import GaussianBlur, preset
 from helpers.edges import edge_maps, four_channels
 from helpers.pairs import Pairs
 from tests.conftest import make_faces
+
+FLAT = np.zeros((3, 8, 8, 3), np.uint8)
 
 
 def same(a, b) -> bool:
@@ -80,6 +83,29 @@ def test_flip_in_training_only(faces):
     flags = [mirrored(epoch) for epoch in range(8)]
     assert 0.3 < np.mean(flags) < 0.7 and len({tuple(f) for f in flags}) > 1
     assert np.array_equal(Pairs(faces).batch(range(12), 0).sharp, faces)
+
+
+def test_augmented_in_training_only(faces):
+    """Each epoch another version, the same each time it is run, alone and among others; none without an epoch. The
+    truth is the changed picture, and what is blurred is that."""
+    pairs = Pairs(faces, GaussianBlur(0.05), augment=Augment())
+    assert np.array_equal(pairs.batch(range(12)).sharp, faces)
+    first, second = pairs.batch(range(12), 0), pairs.batch(range(12), 1)
+    for i in range(12):
+        versions = (faces[i], first.sharp[i], second.sharp[i])
+        assert len({v.tobytes() for v in versions}) == 3
+    assert np.array_equal(pairs.batch([7], 1).sharp[0], second.sharp[7])
+    assert np.array_equal(first.blurred, first.sharp)  # σ = 0.05 is no blur
+    assert torch.equal(first.target, normalise(first.sharp))
+
+
+def test_augmentation_is_drawn_after_the_mirror(faces):
+    """With a change that changes nothing and draws nothing, training is what it was."""
+    plain, same_again = Pairs(faces, flip=True), Pairs(faces, flip=True, augment=lambda image, rng: image)
+    assert same(plain.batch(range(12), 3), same_again.batch(range(12), 3))
+    seen = []
+    Pairs(faces, flip=True, augment=lambda image, rng: seen.append(image) or image).batch(range(12), 3)
+    assert np.array_equal(np.stack(seen), plain.batch(range(12), 3).sharp)
 
 
 def test_the_data_are_not_changed(faces):
@@ -155,6 +181,7 @@ def test_photographs_are_read_lazily(tmp_path):
             "2 blurred.*3 sharp",
         ),
         ({"sharp": np.zeros((3, 8, 8, 3), np.uint8), "edges": "sharp"}, "oracle"),
+        ({"sharp": FLAT, "blurred": FLAT, "augment": Augment()}, "cannot be augmented"),
         ({"sharp": np.zeros((3, 8, 8, 3), np.uint8), "degradation": "fog"}, "fog"),
     ],
 )

@@ -17,7 +17,13 @@ import helpers
 from tests.conftest import ROOT
 
 TOP = {"notebooks", "helpers", "data", "tests", "environment.yml", "README.md", "pyproject.toml", "LICENSE"}
-MODULES = sorted(m.name for m in pkgutil.iter_modules(helpers.__path__))
+PREFIX = "helpers."
+PACKAGES = {m.name.removeprefix(PREFIX) for m in pkgutil.iter_modules(helpers.__path__, PREFIX) if m.ispkg}
+MODULES = sorted(
+    name
+    for m in pkgutil.walk_packages(helpers.__path__, PREFIX)
+    if (name := m.name.removeprefix(PREFIX)) not in PACKAGES
+)  # "data", "engine.runs", ...
 CACHES = {
     "__pycache__",
     ".pytest_cache",
@@ -172,6 +178,22 @@ for name in sys.argv[1:]:
 """
 
 
+def source_of(module: str) -> Path:
+    return ROOT / "helpers" / (module.replace(".", "/") + ".py")
+
+
+def imports_between() -> dict[str, set[str]]:
+    """module -> the modules of helpers that it imports, anywhere in it; names without "helpers."."""
+    needs = {}
+    for name in MODULES:
+        nodes = list(ast.walk(ast.parse(source_of(name).read_text())))
+        froms = [n for n in nodes if isinstance(n, ast.ImportFrom)]
+        wanted = {f"{n.module}.{a.name}" for n in froms if n.module for a in n.names} | {n.module for n in froms}
+        wanted |= {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+        needs[name] = {w.removeprefix(PREFIX) for w in wanted if w and w.startswith(PREFIX)} & set(MODULES)
+    return needs
+
+
 def test_every_module_imports_alone():
     """In a fresh interpreter, each first: a circle of imports would break at one of them."""
     done = subprocess.run([sys.executable, "-c", ALONE, *MODULES], cwd=ROOT, capture_output=True, text=True)
@@ -180,23 +202,84 @@ def test_every_module_imports_alone():
 
 def test_no_circle_of_imports():
     """Module by module, what needs nothing else is taken away until nothing is left."""
-    needs = {}
-    for name in MODULES:
-        tree = ast.parse((ROOT / "helpers" / f"{name}.py").read_text())
-        froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
-        needs[name] = {n.module.split(".")[1] for n in froms if n.module.startswith("helpers.")}
-        needs[name] |= {a.name for n in froms if n.module == "helpers" for a in n.names if a.name in MODULES}
+    needs = imports_between()
     while needs:
         free = {name for name, wanted in needs.items() if not wanted & needs.keys()}
         assert free, f"these import each other: {needs}"
         needs = {name: wanted for name, wanted in needs.items() if name not in free}
 
 
+# From the ground up. A module imports from its own layer and from those before it; a module that is not named here
+# belongs to the thesis. A new package wants a line.
+LAYERS = (
+    ("engine", "seeds"),
+    ("thesis",),
+    ("reviewed",),
+    ("experiments",),
+    ("methods", "comparison", "matrix", "restore"),
+    ("inspector",),
+)
+
+
+def layer_of(module: str) -> int:
+    top = module.split(".")[0]
+    wanted = top if top in PACKAGES or any(top in layer for layer in LAYERS) else "thesis"
+    return next(place for place, layer in enumerate(LAYERS) if wanted in layer)
+
+
+def test_packages_import_in_one_direction():
+    """Nothing looks up: the engine knows no images, the thesis none of what came after it."""
+    upward = [
+        f"{name} imports {other}"
+        for name, wanted in imports_between().items()
+        for other in wanted
+        if layer_of(other) > layer_of(name)
+    ]
+    assert sorted(upward) == []
+
+
+def test_layers_hold_every_package():
+    """Each package has its place, and no place is for a module that is gone."""
+    named = {name for layer in LAYERS for name in layer}
+    assert named - {"thesis"} <= PACKAGES | set(MODULES) and named >= PACKAGES
+
+
+LONGEST_MODULE, LONGEST_FUNCTION = 450, 80
+
+
+def test_modules_and_functions_can_be_read_in_one_sitting():
+    """At most 450 lines in a module and 80 in a function, docstring, decorators and signature included."""
+    long = []
+    for path in sorted((ROOT / "helpers").rglob("*.py")):
+        text, name = path.read_text(), str(path.relative_to(ROOT))
+        lines = len(text.splitlines())
+        if lines > LONGEST_MODULE:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - min([node.lineno, *(d.lineno for d in node.decorator_list)]) + 1
+                if lines > LONGEST_FUNCTION:
+                    long.append(f"{name}: {node.name} has {lines} lines")
+    assert long == []
+
+
+def test_a_network_can_be_imported_alone():
+    """A reviewed method's module brings along neither accelerate nor most of the course."""
+    program = """
+import helpers.reviewed.diffir, sys
+print("accelerate" in sys.modules, sum(m.startswith("helpers") for m in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    accelerate, modules = done.stdout.split()
+    assert accelerate == "False" and int(modules) <= 12
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_everything_public_has_a_docstring(name):
     """Modules, classes, functions; methods too, unless they only fill in what a parent documents."""
     module = importlib.import_module(f"helpers.{name}")
-    assert inspect.getdoc(module) and name in helpers.__doc__
+    assert inspect.getdoc(module) and name.split(".")[-1] in helpers.__doc__
     bare = []
     for key, value in vars(module).items():
         own = getattr(value, "__module__", None) == module.__name__
@@ -213,7 +296,7 @@ def test_everything_public_has_a_docstring(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_has_a_test_file(name):
-    path = ROOT / "tests" / f"test_{name}.py"
+    path = ROOT / "tests" / (f"test_{name}.py" if "." not in name else name.replace(".", "/test_") + ".py")
     assert path.exists() and f"helpers.{name}" in path.read_text()
 
 

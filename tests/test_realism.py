@@ -56,7 +56,7 @@ def test_blur_is_far_at_the_fine_scales(sets):
 
 
 def test_noise_is_far_too(sets):
-    """A ruler of sharpness alone would reward it."""
+    """A metric of sharpness alone would reward it."""
     rng = np.random.default_rng(0)
     noisy = (sets[0] + rng.normal(0, 20, sets[0].shape)).clip(0, 255).astype(np.uint8)
     assert sliced_wasserstein(noisy, sets[1])["128"] > 2 * sliced_wasserstein(*sets)["128"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.checkpoints import CheckpointError, save_checkpoint, shipped
 from helpers.data import ImageError, denormalise, load_faces
 from helpers.edges import edge_maps, four_channels
+from helpers.engine.checkpoints import CheckpointError, save_checkpoint, shipped
 from helpers.metrics import HIGHER_IS_BETTER, evaluate, summary
 from helpers.networks import DeblurModel
 from helpers.pairs import Pairs
@@ -110,7 +110,7 @@ def test_shipped_model_beats_its_input(scores, name):
     assert (gain > 0) == HIGHER_IS_BETTER[name], f"{name}: {table['input']:.4f} -> {table['restored']:.4f}"
 
 
-def test_shipped_model_beats_its_input_in_lpips(scores, true_ruler):
+def test_shipped_model_beats_its_input_in_lpips(scores, true_lpips):
     restorer, pairs, _ = scores
-    table = summary(evaluate(restorer.model, pairs, true_ruler))["LPIPS"]
+    table = summary(evaluate(restorer.model, pairs, true_lpips))["LPIPS"]
     assert table["restored"] < table["input"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.seeds import SEED, rng_for, seed_everything
+from helpers.seeds import SEED, indices_of, rng_for, seed_everything
 
 
 def draw():
@@ -34,3 +34,13 @@ def test_rng_for_depends_on_seed_and_keys_alone():
 @pytest.mark.parametrize("other", [(1, 2, 4), (1, 3, 2), (2, 2, 3), (1, 2), (1, 23)])
 def test_rng_for_differs_with_any_key(other):
     assert rng_for(*other).random() != rng_for(1, 2, 3).random()
+
+
+def test_indices_of_cover_an_epoch():
+    """Three batches of 4 out of 14: no image twice, two left out; other orders in other epochs and with other seeds."""
+    steps = [indices_of(14, 5, step, 4) for step in range(6)]
+    assert [epoch for _, epoch in steps] == [0, 0, 0, 1, 1, 1]
+    first, second = (np.concatenate([i for i, _ in steps[s : s + 3]]) for s in (0, 3))
+    assert len(set(first)) == len(set(second)) == 12 and set(first) <= set(range(14))
+    assert first.tolist() != second.tolist() and indices_of(14, 6, 0, 4)[0].tolist() != first[:4].tolist()
+    assert first[:4].tolist() == rng_for(5, 0).permutation(14)[:4].tolist()

@@ -15,7 +15,19 @@ from pathlib import Path
 import torch
 
 from helpers.data import data_folder
-from tests.benchmarks import evaluation, folder, measure, peak, pipeline, processes, report, shares, sweep, training
+from tests.benchmarks import (
+    evaluation,
+    folder,
+    measure,
+    peak,
+    pipeline,
+    precision,
+    processes,
+    report,
+    shares,
+    sweep,
+    training,
+)
 
 PARTS = {
     "training": training.training,
@@ -30,6 +42,7 @@ PARTS = {
     "start": pipeline.start,
     "processes": processes.processes,
     "folder": folder.folder,
+    "precision": precision.precision,
 }
 
 

@@ -6,9 +6,10 @@ Both restore the same pictures, blurred in the same way. The new one is called b
 import argparse
 from pathlib import Path
 
-from helpers.checkpoints import CheckpointError, write_json
-from helpers.data import ImageError, load_split
-from helpers.metrics import HIGHER_IS_BETTER, evaluate, summary
+from helpers.data import load_split
+from helpers.engine import commands
+from helpers.engine.folders import write_json
+from helpers.metrics import HIGHER_IS_BETTER, INFINITE, evaluate, summary
 from helpers.pairs import Pairs
 from helpers.perceptual import load_lpips
 from helpers.restorer import Restorer
@@ -26,7 +27,7 @@ def compare(checkpoint: Path | None, data: Path | None = None, limit: int | None
         means = summary(evaluate(restorer.model, pairs, lpips, with_input=False)).loc["restored"]
         rows.append({"checkpoint": name, "images": len(images), **{k: float(v) for k, v in means.items()}})
     better = []
-    for name in [key for key in rows[0] if key not in ("checkpoint", "images")]:
+    for name in [key for key in rows[0] if key not in ("checkpoint", "images", INFINITE)]:
         gain = rows[1][name] - rows[0][name]
         if gain > 0 if HIGHER_IS_BETTER[name.split(" ")[0]] else gain < 0:
             better.append(name)
@@ -38,13 +39,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, help="folder of photographs, or of train/, val/ and test/")
-    parser.add_argument("--limit", type=int, help="use only the first so many images")
+    parser.add_argument("--limit", type=commands.positive_int, help="use only the first so many images")
     parser.add_argument("--out", type=Path, help="a JSON file for the result")
     args = parser.parse_args(arguments)
-    try:
+    with commands.exit_on_error():
         result = compare(args.checkpoint, args.data, args.limit)
-    except (ImageError, CheckpointError) as error:
-        raise SystemExit(f"error: {error}") from None
     if args.out:
         write_json(args.out, result)
     print(report.table(result["rows"]))

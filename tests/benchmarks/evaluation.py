@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from helpers.edges import THRESHOLDS
 from helpers.metrics import evaluate, summary
 from helpers.pairs import Pairs
-from tests.benchmarks.measure import Setup, faces, rates, restorer, ruler, seconds, spread, take_turns
+from tests.benchmarks.measure import Setup, faces, metric, rates, restorer, seconds, spread, take_turns
 from tests.benchmarks.plain import degrade, package_lpips, to_tensors
 
 
@@ -44,7 +44,7 @@ def evaluation(setup: Setup) -> dict:
     """Images a second of an evaluation without the blurred input's measures, and milliseconds for one picture."""
     device = setup.device
     images = faces(setup, setup.evaluated, "test")
-    pairs, ours, scale = Pairs(images), restorer(setup), ruler(device)
+    pairs, ours, scale = Pairs(images), restorer(setup), metric(device)
     perceptual = package_lpips(scale)
     sigmas = [p["sigma"] for p in pairs.batch(range(len(images))).params]
     results = {}

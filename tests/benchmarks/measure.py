@@ -193,7 +193,7 @@ def faces(setup: Setup, count: int | None = None, split: str = "train") -> np.nd
     return images[np.arange(count) % len(images)]
 
 
-def ruler(device: torch.device) -> Lpips:
+def metric(device: torch.device) -> Lpips:
     """LPIPS; where AlexNet's weights are missing, the random trunk costs the same time, so the warning is left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

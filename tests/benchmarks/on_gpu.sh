@@ -80,7 +80,7 @@ if [[ ! -f $OUT/data/faces/parameters.csv ]]; then
 fi
 
 # 2. Tests that touch the device.
-[[ -f $OUT/tests.passed ]] || { run tests 150 "$PYTHON" -m pytest -q -x tests/test_devices.py && touch "$OUT/tests.passed"; }
+[[ -f $OUT/tests.passed ]] || { run tests 150 "$PYTHON" -m pytest -q -x tests/engine/test_devices.py && touch "$OUT/tests.passed"; }
 
 # 3. A smoke run of every precision, compiled.
 for format in $formats; do
@@ -112,7 +112,7 @@ measure() { # FOLDER DATA...
     local folder=$1
     shift
     [[ -f $OUT/$folder/best.safetensors ]] || return
-    run "metrics-$folder" 120 "$PYTHON" -m helpers.metrics --checkpoint "$OUT/$folder/best.safetensors" "$@" \
+    run "metrics-$folder" 120 "$PYTHON" -m helpers.evaluation --checkpoint "$OUT/$folder/best.safetensors" "$@" \
         ${few[@]+"${few[@]}"}
     run "compare-$folder" 120 "$PYTHON" -m tests.benchmarks.compare "$OUT/$folder/best.safetensors" "$@" \
         ${few[@]+"${few[@]}"} --out "$OUT/compare-$folder.json"

@@ -1,35 +1,32 @@
 """What is measured: the training of :mod:`helpers.training`, one step at a time, exactly as it runs there."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from copy import deepcopy
+from unittest import mock
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch.profiler import record_function
 
 from helpers import pairs as pairs_module
 from helpers import training
-from helpers.loading import Loader
-from helpers.losses import TotalLoss
-from helpers.networks import DeblurModel
+from helpers.engine.checkpoints import unwrapped
+from helpers.engine.loading import Loader
+from helpers.engine.precision import NAMES, precision_for
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips
-from helpers.seeds import seed_everything
-from helpers.syncnorm import synchronise
 from tests.benchmarks import measure
 from tests.benchmarks.measure import Setup
 from tests.benchmarks.plain import order
 
-KINDS = {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}
 ENDLESS = 10**9  # steps
 
 
 def kind(device: torch.device) -> str:
     """The number format that training chooses on this device, by PyTorch's name."""
-    return KINDS[training.precision_for(device)]
+    return NAMES[precision_for(device)]
 
 
 def loaded(pairs: Pairs, batch_size: int, device: torch.device, threads: int | None = None) -> Iterator:
@@ -44,11 +41,12 @@ def loaded(pairs: Pairs, batch_size: int, device: torch.device, threads: int | N
 
 
 class Ours:
-    """A training that is set up as :func:`helpers.training.train` does it, and waits to be asked for its steps.
+    """The :class:`helpers.training.Trainer` with its pictures, which waits to be asked for its steps.
 
     Attributes
     ----------
     model : the three networks; ``network`` is what is called instead (compiled, or shared among processes)
+    terms : the loss; ``loss`` is what is called instead
     kind : the number format of products
     warmup : seconds that compiling took
     """
@@ -58,30 +56,22 @@ class Ours:
         setup: Setup,
         batch_size: int,
         images: np.ndarray | None = None,
-        ruler: Lpips | None = None,
+        metric: Lpips | None = None,
         compiled: bool | None = None,
+        precision: str = "auto",
     ):
-        self.device = setup.device
-        AcceleratorState._reset_state()
-        precision = training.precision_for(self.device)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=self.device.type == "cpu")
-        self.device = self.accelerator.device  # of several GPUs, this process's
-        self.kind, self.batch_size = KINDS[precision], batch_size
-        seed_everything()
-        ruler = deepcopy(ruler or measure.ruler(self.device)).to(self.device, memory_format=torch.channels_last)
-        self.model = DeblurModel(setup.latent_dim, setup.image_size)
-        self.model = self.model.to(self.device, memory_format=torch.channels_last).train()
-        if self.accelerator.num_processes > 1:
-            synchronise(self.model, self.device)
-        optimiser = torch.optim.Adam(self.model.parameters(), lr=2e-4, fused=True)
-        self.optimiser = self.accelerator.prepare_optimizer(optimiser)
         recipe = training.Recipe(
-            batch_size=batch_size, latent_dim=setup.latent_dim, image_size=setup.image_size
-        )  # fmt: skip
-        self.terms = TotalLoss(ruler)
-        self.network, self.loss, self.warmup = training._prepare(
-            self.model, self.terms, recipe, self.accelerator, compiled
+            batch_size=batch_size, latent_dim=setup.latent_dim, image_size=setup.image_size, precision=precision
         )
+        lpips = deepcopy(metric or measure.metric(setup.device))
+        cpu = {"ACCELERATE_USE_CPU": "true"} if setup.device.type == "cpu" else {}
+        with mock.patch.dict(os.environ, cpu):
+            trainer = training.Trainer(recipe, lpips, None, compiled)
+        self.trainer, self.accelerator, self.batch_size = trainer, trainer.accelerator, batch_size
+        self.device, self.kind = trainer.device, NAMES[trainer.precision]  # of several GPUs, this process's
+        self.model, self.network = trainer.model.train(), trainer.network
+        self.loss, self.terms, self.optimiser = trainer.loss, unwrapped(trainer.loss), trainer.optimiser
+        self.warmup = trainer.warmup_seconds
         self.pairs = Pairs(measure.faces(setup) if images is None else images, flip=True)
 
     def autocast(self, enabled: bool = True):

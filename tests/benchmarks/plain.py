@@ -22,13 +22,13 @@ from helpers.perceptual import Lpips
 from helpers.seeds import SEED, rng_for
 
 
-def package_lpips(ruler: Lpips) -> torch.nn.Module:
-    """``lpips.LPIPS(net="alex")`` with the trunk of ``ruler``, which the package itself would download."""
+def package_lpips(metric: Lpips) -> torch.nn.Module:
+    """``lpips.LPIPS(net="alex")`` with the trunk of ``metric``, which the package itself would download."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    net.load_state_dict(ruler.net.state_dict())
-    return net.to(next(ruler.parameters()).device)
+    net.load_state_dict(metric.net.state_dict())
+    return net.to(next(metric.parameters()).device)
 
 
 def degrade(sharp: np.ndarray, rng: np.random.Generator | None, sigma: float | None = None) -> tuple[np.ndarray, ...]:
@@ -76,10 +76,10 @@ def total_variation(images: torch.Tensor) -> torch.Tensor:
 
 
 def plain_loop(
-    files: Sequence[Path], model: DeblurModel, ruler: Lpips, batch_size: int, device: torch.device
+    files: Sequence[Path], model: DeblurModel, metric: Lpips, batch_size: int, device: torch.device
 ) -> Iterator[float]:
     """Train ``model``; yields the loss of each step, without end."""
-    perceptual = package_lpips(ruler)
+    perceptual = package_lpips(metric)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-4)
     model.train()
     for epoch, indices in order(len(files), batch_size):

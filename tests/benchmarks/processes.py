@@ -36,8 +36,8 @@ def work(setup: Setup, batch_size: int) -> dict:
 
 def launch(name: str, device: str, batch_size: int, world: int, threads: int | None) -> dict:
     """Run :func:`work` in ``world`` processes; what the first one measured."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world)]
-    command += ["-m", "tests.benchmarks.processes", name, device, str(batch_size)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world)] if world > 1 else []
+    command = [sys.executable, *launcher, "-m", "tests.benchmarks.processes", name, device, str(batch_size)]
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     if device == "cpu":
         environment |= {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
@@ -78,8 +78,8 @@ def processes(setup: Setup) -> dict:
         }  # fmt: skip
         rows.append(row | {"times the first": row["images/s"] / rows[0]["images/s"] if rows else 1.0})
     note = (
-        "Launched by torchrun, gradients averaged, batch norm over the whole batch: the same result as one process. "
-        f"{setup.launches} launches each in turns, {setup.rounds} times {setup.steps} steps in each."
+        "Several are launched by torchrun; gradients averaged, batch norm over the whole batch: the same result as one "
+        f"process. {setup.launches} launches each in turns, {setup.rounds} times {setup.steps} steps in each."
     )
     return {"note": note, "rows": rows}
 

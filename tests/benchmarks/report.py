@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from helpers.checkpoints import write_json, write_whole
+from helpers.engine.folders import atomic_write, write_json
 
 
 def merge(path: Path, part: str, result: dict) -> dict:
@@ -12,7 +12,7 @@ def merge(path: Path, part: str, result: dict) -> dict:
     content[part] = result
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
-    write_whole(path.with_suffix(".md"), lambda aside: aside.write_text(markdown(content), encoding="utf-8"))
+    atomic_write(path.with_suffix(".md"), lambda aside: aside.write_text(markdown(content), encoding="utf-8"))
     return content
 
 

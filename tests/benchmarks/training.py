@@ -16,7 +16,7 @@ from helpers.pairs import Pairs
 from helpers.perceptual import Lpips
 from helpers.seeds import seed_everything
 from tests.benchmarks import ours
-from tests.benchmarks.measure import Setup, faces, rates, ruler, take_turns
+from tests.benchmarks.measure import Setup, faces, metric, rates, take_turns
 from tests.benchmarks.plain import order, package_lpips, plain_loop, prepare
 
 
@@ -41,13 +41,13 @@ def run_some(loop: Iterator[float], steps: int, losses: list[float]) -> Callable
 
 def training(setup: Setup) -> dict:
     """Images a second of both, and the loss of both after the same number of steps from the same start."""
-    images, scale, rows, curves = faces(setup), ruler(setup.device), [], {}
+    images, scale, rows, curves = faces(setup), metric(setup.device), [], {}
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(images, Path(folder))
         for batch_size, steps in setup.turns.items():
             loops = {
                 "plain": plain_loop(files, start(setup), scale, batch_size, setup.device),
-                "ours": ours.Ours(setup, batch_size, images=images, ruler=scale).losses(),
+                "ours": ours.Ours(setup, batch_size, images=images, metric=scale).losses(),
             }
             losses = {name: [next(loop)] for name, loop in loops.items()}  # the first step warms up
             actions = {name: run_some(loops[name], steps, losses[name]) for name in loops}
@@ -143,7 +143,7 @@ class _Package(torch.nn.Module):
 
 def ladder(setup: Setup) -> dict:
     """Each optimisation switched on after the other, with its own gain."""
-    images, scale, device = faces(setup), ruler(setup.device), setup.device
+    images, scale, device = faces(setup), metric(setup.device), setup.device
     options = {
         "plain": {},
         "faces decoded once, a batch blurred at once": {"together": True},
@@ -161,7 +161,7 @@ def ladder(setup: Setup) -> dict:
         for name, option in options.items():
             switched |= option
             loops[name] = climbing(setup, files, images, scale, **switched)
-        loops["helpers.training"] = ours.Ours(setup, setup.batch, images=images, ruler=scale).losses()
+        loops["helpers.training"] = ours.Ours(setup, setup.batch, images=images, metric=scale).losses()
         losses = {name: [next(loop)] for name, loop in loops.items()}
         actions = {name: run_some(loop, setup.steps, losses[name]) for name, loop in loops.items()}
         times = take_turns(actions, setup.rounds, setup.device)
