@@ -1,0 +1,198 @@
+"""Methods on many degradations at once: the matrix of chapter 14, on any folders of pictures.
+
+::
+
+    python -m helpers.matrix --data my/photos --data faces --out runs/matrix.json   # every fast method, test pictures
+    python -m helpers.matrix --data portraits --methods skip --skip runs/blind/blind.safetensors --zoom 0.6 1 1.5
+
+Each case of :data:`helpers.degrade.MATRIX` degrades the same pictures, the same way each time. Every cell holds mean
+PSNR, SSIM and LPIPS with 95 % bootstrap intervals over the pictures, and the paired gain over the degraded input: a
+method whose gain lies below 0 has spoilt the pictures. A run that was stopped goes on with the same command.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from helpers.augment import zoomed
+from helpers.data import SPLITS
+from helpers.degrade import MATRIX, Degradation
+from helpers.engine import commands
+from helpers.engine.devices import device_for
+from helpers.engine.errors import ImageError
+from helpers.engine.folders import write_errors, write_json
+from helpers.engine.runs import hardware
+from helpers.experiments.bootstrap import mean_intervals
+from helpers.methods import METHODS, Skip, available, load_method
+from helpers.metrics import MOST_PSNR, measure
+from helpers.mixed import NAMES, TITLES, named_set
+from helpers.pairs import Pairs
+from helpers.perceptual import Lpips, load_lpips
+from helpers.seeds import SEED
+
+INPUT = "input"
+KEPT = ("PSNR", "SSIM", "LPIPS")
+
+# Degraded pictures, uint8 N×H×W×3, and what was drawn for each, to restored pictures of the same shape.
+Restore = Callable[[np.ndarray, list[dict]], np.ndarray]
+
+
+def cell(restored: pd.DataFrame, degraded: pd.DataFrame) -> dict:
+    """One method in one case, from the measures of each picture, before and after (:func:`helpers.metrics.measure`).
+
+    Returns
+    -------
+    measure -> [mean, low, high] and, in "gain", [mean, low, high] of the paired difference to the degraded pictures
+    (above 0 is better in PSNR and SSIM, below 0 in LPIPS). PSNR counts at most 60 dB a picture.
+    """
+    columns = [c for c in restored.columns if c.startswith(KEPT)]
+    ours, theirs = (table[columns].clip(upper=MOST_PSNR) for table in (restored, degraded))
+    own, gain = (mean_intervals(table.to_numpy()) for table in (ours, ours - theirs))
+    row, gains = ({c: list(values) for c, values in zip(columns, part, strict=True)} for part in (own, gain))
+    return {**row, "gain": gains}
+
+
+def fill(
+    methods: dict[str, Restore],
+    sharp: np.ndarray,
+    lpips: Lpips,
+    cases: dict[str, Degradation] | None = None,
+    cells: dict | None = None,
+    seed: int = SEED,
+    progress: bool = True,
+    on_cell: Callable[[dict], object] | None = None,
+) -> dict[str, dict[str, dict]]:
+    """Case -> method -> :func:`cell`, with the degraded pictures themselves as the method "input".
+
+    Parameters
+    ----------
+    methods : name -> restoration
+    sharp : uint8 N×H×W×3
+    cases : name -> degradation; :data:`helpers.degrade.MATRIX` by default
+    cells : what is there already, and is kept
+    on_cell : called with all cells so far after each new one
+    """
+    cases = MATRIX if cases is None else cases
+    cells = {case: dict(row) for case, row in (cells or {}).items()}
+    with tqdm(total=len(cases) * (len(methods) + 1), desc="matrix", unit="cell", disable=not progress) as bar:
+        for case, degradation in cases.items():
+            row = cells.setdefault(case, {})
+            missing = [name for name in (INPUT, *methods) if name not in row]
+            bar.update(len(methods) + 1 - len(missing))
+            if not missing:
+                continue
+            batch = Pairs(sharp, degradation, seed=seed).batch(range(len(sharp)))
+            degraded = measure(batch.blurred, batch.sharp, lpips)
+            for name in missing:
+                table = degraded
+                if name != INPUT:
+                    table = measure(methods[name](batch.blurred, batch.params), batch.sharp, lpips)
+                row[name] = cell(table, degraded)
+                if on_cell:
+                    on_cell(cells)
+                bar.update()
+    return cells
+
+
+def as_table(cells: dict[str, dict[str, dict]]) -> pd.DataFrame:
+    """The cells to look at: a row for each method, a column for each case, "PSNR / LPIPS"."""
+    table = {}
+    for case, row in cells.items():
+        for name, values in row.items():
+            metric = next((c for c in values if c.startswith("LPIPS")), None)
+            text = f"{values['PSNR'][0]:.1f}" + (f" / {values[metric][0]:.3f}" if metric else "")
+            table.setdefault(case, {})[name] = text
+    return pd.DataFrame(table)
+
+
+def restorations(names: Sequence[str], skip: str | Path | None = None, knobs: Sequence[float] = ()) -> dict:
+    """Name -> restoration, for methods of the course by name and for a checkpoint of the skip model.
+
+    Parameters
+    ----------
+    skip : a checkpoint of the skip model that is measured too, under its file's and folder's names
+    knobs : positions of its knob; by default the one that its file names
+
+    Raises
+    ------
+    CheckpointError
+        if weights are not there
+    """
+    found: dict[str, Restore] = {name: load_method(name).restore for name in names}
+    if skip is not None:
+        path = Path(skip)
+        for knob in knobs or (None,):
+            method = Skip(path=path)
+            method.knob = method.knob if knob is None else knob
+            found[f"{path.parent.name}/{path.stem}, knob {method.knob:g}"] = method.restore
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line; an error that the user can mend ends it with one sentence."""
+    fast = [name for name, method in METHODS.items() if not method.slow and not method.knows_blur]
+    parser = commands.bare_parser("helpers.matrix", __doc__)
+    parser.add_argument("--data", action="append", help=NAMES)
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument(
+        "--limit", type=commands.positive_int, help="use only the first so many pictures of each folder"
+    )
+    parser.add_argument(
+        "--zoom", type=commands.positive_float, nargs="+", default=[1.0], help="faces so many times the usual size"
+    )
+    parser.add_argument("--cases", nargs="+", choices=list(MATRIX), default=list(MATRIX))
+    here = [name for name in available() if name in fast]
+    parser.add_argument(
+        "--methods", nargs="*", choices=fast, default=here, help="by default all fast ones that are here"
+    )
+    parser.add_argument("--skip", help="a checkpoint of the skip model to measure too")
+    parser.add_argument("--knob", type=float, nargs="+", default=[], help="positions of that checkpoint's knob")
+    parser.add_argument("--out", required=True, help="a JSON file; the same command goes on where it stopped")
+    args = parser.parse_args(argv)
+    with commands.exit_on_error():
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
+    """What the command line asks for: fill the JSON file, print each table."""
+    out, lpips = Path(args.out), load_lpips(device=device_for())
+    facts = {"split": args.split, "limit": args.limit, "seed": SEED, "lpips": lpips.name}
+    results = json.loads(out.read_text()) if out.exists() else {"facts": facts, "sets": {}}
+    if results["facts"] != facts:
+        raise ImageError(f"{out} holds results of another kind ({results['facts']}); choose another file")
+    results |= {"hardware": hardware(device_for()), "versions": {"torch": torch.__version__}}
+    with write_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    methods = restorations(args.methods, args.skip, args.knob)
+    for name, sharp in _pictures(args):
+        kept = results["sets"].setdefault(name, {"pictures": len(sharp), "cells": {}})
+        if kept["pictures"] != len(sharp):
+            raise ImageError(f"{out} holds results of {kept['pictures']} pictures, {name}; there are {len(sharp)} now")
+
+        def keep(cells, kept=kept):
+            kept["cells"] = cells
+            write_json(out, results)
+
+        keep(fill(methods, sharp, lpips, {case: MATRIX[case] for case in args.cases}, kept["cells"], on_cell=keep))
+        print(f"\n{len(sharp)} pictures, {name}; PSNR in dB / {lpips.name}")
+        print(as_table(kept["cells"]).to_string())
+
+
+def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """What to call a set, and its sharp pictures, uint8 N×H×W×3: each set at each size of the faces."""
+    for named in args.data or ["faces"]:
+        images = named_set(named, args.split, args.limit)
+        name = TITLES.get(named, Path(named).name)
+        for zoom in args.zoom:
+            sharp = np.stack([image if zoom == 1 else zoomed(image, zoom) for image in images])
+            yield name if zoom == 1 else f"{name}, zoom {zoom:g}", sharp
+
+
+if __name__ == "__main__":
+    main()
