@@ -291,7 +291,7 @@ def export(
         about["stopped"] = f"stopped after {done} of {settings['steps']} steps"
     seconds = plain.get("seconds", math.nan)
     hours = seconds / 3600 if math.isfinite(seconds) else hours
-    about |= {"hours": round(hours, 3)} if hours is not None else {}
+    about |= {"hours": float(f"{hours:.3g}")} if hours is not None else {}
     about = commands.facts(about, None, told, device_for(), settings.get("precision", precision))
     about |= {**model.shape, "history": plain["history"][-1] if plain["history"] else None}
     about |= {"before": _history_of(settings["start"])} if "start" in settings else {}
