@@ -116,14 +116,14 @@ def test_plain_pictures_are_ours(faces, tmp_path):
 
 def test_plain_loss_is_ours(faces, random_lpips, tmp_path):
     """Equation 41 written out in the plain loop gives what helpers.losses gives."""
-    from tests.benchmarks.training import start
+    from tests.benchmarks.measure import untrained
 
     files = write_files(faces, tmp_path)
-    first = next(plain.plain_loop(files, start(QUICK), random_lpips, 4, CPU))
+    first = next(plain.plain_loop(files, untrained(QUICK), random_lpips, 4, CPU))
     epoch, indices = next(plain.order(len(faces), 4))
     inputs, target = plain.prepare(files, indices, epoch)
     with torch.no_grad():
-        restored, z_deblur, z_gt = start(QUICK).train()(inputs, target)
+        restored, z_deblur, z_gt = untrained(QUICK).train()(inputs, target)
         expected = TotalLoss(random_lpips)(restored, target, z_deblur, z_gt)["total"]
     assert first == pytest.approx(expected.item(), rel=1e-5)
 

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 
 from helpers.data import load_faces
+from helpers.networks import DeblurModel
 from helpers.perceptual import Lpips, load_lpips
 from helpers.restorer import Restorer
+from helpers.seeds import seed_everything
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Setup:
     device: torch.device
     image_size: int = 128
     latent_dim: int = 512
+    width: int = 64  # of the thesis's networks
     faces: int = 640  # images to train on
     batch: int = 16  # batch size, but for the parts ``training`` and ``sweep``
     segments: int = 6  # of ``training``: plain and ours take so many turns ...
@@ -63,7 +66,7 @@ class Setup:
     def quick(cls, device: torch.device) -> "Setup":
         """Every part in miniature, for tests and for a first look: the figures mean nothing."""
         return cls(
-            device, image_size=64, latent_dim=16, faces=24, batch=4, segments=2, turns={4: 2},
+            device, image_size=64, latent_dim=16, width=8, faces=24, batch=4, segments=2, turns={4: 2},
             rounds=2, steps=1, launches=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4,
             restored=5, threads=(0, 2), loaded=16, files=200, different=20, folder_steps=10, folder_trained=1,
         )  # fmt: skip
@@ -200,11 +203,15 @@ def metric(device: torch.device) -> Lpips:
         return load_lpips(device=device)
 
 
+def untrained(setup: Setup) -> DeblurModel:
+    """The same untrained networks each time."""
+    seed_everything()
+    return DeblurModel(setup.latent_dim, setup.image_size, setup.width).to(setup.device)
+
+
 def restorer(setup: Setup) -> Restorer:
     """The shipped model (at the size of the setup an untrained one, since only its speed is asked for)."""
-    from helpers.networks import DeblurModel
-
     found = Restorer(device=setup.device)
     if (setup.image_size, setup.latent_dim) != (found.model.image_size, found.model.latent_dim):
-        found.model = DeblurModel(setup.latent_dim, setup.image_size).to(setup.device).eval()
+        found.model = untrained(setup).eval()
     return found

@@ -66,7 +66,7 @@ class Ours:
         lpips = deepcopy(metric or measure.metric(setup.device))
         cpu = {"ACCELERATE_USE_CPU": "true"} if setup.device.type == "cpu" else {}
         with mock.patch.dict(os.environ, cpu):
-            trainer = training.Trainer(recipe, lpips, None, compiled)
+            trainer = training.Trainer(recipe, lpips, measure.untrained(setup), compiled)
         self.trainer, self.accelerator, self.batch_size = trainer, trainer.accelerator, batch_size
         self.device, self.kind = trainer.device, NAMES[trainer.precision]  # of several GPUs, this process's
         self.model, self.network = trainer.model.train(), trainer.network

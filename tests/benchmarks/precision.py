@@ -47,8 +47,9 @@ def trainings(setup: Setup) -> dict[str, Callable[[str, Path, int], object]]:
         diffir_training.train(images, out, *[steps] * 3, crop, precision=precision, small=small, **shared)
 
     def generator(precision, out, steps):
-        large = faces(Setup(setup.device), 4 * batch)  # its size is fixed
-        autodecoder.train(large, out, steps, 0 if quick else steps, lpips=lpips, precision=precision, **shared)
+        large, shape = faces(Setup(setup.device), 4 * batch), {"w_dim": 8, "channels": 16} if quick else {}  # 128 px
+        rest = {"lpips": lpips, "precision": precision, **shape, **shared}
+        autodecoder.train(large, out, steps, 0 if quick else steps, **rest)
 
     def skip(precision, out, steps):
         shape = {"widths": (8, 8, 16, 16), "depths": (1, 1, 1, 1)} if quick else {}

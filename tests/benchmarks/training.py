@@ -11,12 +11,10 @@ import torch
 from PIL import Image
 
 from helpers.losses import TotalLoss
-from helpers.networks import DeblurModel
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips
-from helpers.seeds import seed_everything
 from tests.benchmarks import ours
-from tests.benchmarks.measure import Setup, faces, metric, rates, take_turns
+from tests.benchmarks.measure import Setup, faces, metric, rates, take_turns, untrained
 from tests.benchmarks.plain import order, package_lpips, plain_loop, prepare
 
 
@@ -26,12 +24,6 @@ def write_files(images: np.ndarray, folder: Path) -> list[Path]:
     for image, file in zip(images, files, strict=True):
         Image.fromarray(image).save(file, compress_level=1)
     return files
-
-
-def start(setup: Setup) -> DeblurModel:
-    """The same untrained networks each time."""
-    seed_everything()
-    return DeblurModel(setup.latent_dim, setup.image_size).to(setup.device)
 
 
 def run_some(loop: Iterator[float], steps: int, losses: list[float]) -> Callable[[], None]:
@@ -46,7 +38,7 @@ def training(setup: Setup) -> dict:
         files = write_files(images, Path(folder))
         for batch_size, steps in setup.turns.items():
             loops = {
-                "plain": plain_loop(files, start(setup), scale, batch_size, setup.device),
+                "plain": plain_loop(files, untrained(setup), scale, batch_size, setup.device),
                 "ours": ours.Ours(setup, batch_size, images=images, metric=scale).losses(),
             }
             losses = {name: [next(loop)] for name, loop in loops.items()}  # the first step warms up
@@ -105,7 +97,7 @@ def climbing(
     """
     device, batch_size = setup.device, setup.batch
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = start(setup).to(memory_format=layout).train()
+    model = untrained(setup).to(memory_format=layout).train()
     loss = TotalLoss(deepcopy(scale).to(memory_format=layout) if target_free else _Package(scale))
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-4, fused=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=half and ours.kind(device) == "float16")
