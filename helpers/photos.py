@@ -61,7 +61,7 @@ def read_image(
     Raises
     ------
     ImageError
-        if the file is missing, no picture, broken, animated, or larger than 120 megapixels
+        if the file is missing, no picture, broken, animated, larger than 120 megapixels, or a program (EPS)
     """
     name = "the uploaded file" if isinstance(source, bytes) else str(source)
     heif_is_read()  # from here on Pillow opens such files, where it can
@@ -69,6 +69,8 @@ def read_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's of metadata, and of large pictures: our own limit follows
             picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            if picture.format == "EPS":
+                raise ImageError(f"{name}: EPS is a program for a printer; save what it draws as .png")
             if picture.width * picture.height > MAX_PIXELS:
                 raise ImageError(
                     f"{name}: {picture.width}×{picture.height} pixels is more than this course reads "
@@ -79,6 +81,7 @@ def read_image(
             enough = 4 * size if size is not None and crop is None else longest if size is None else None
             if enough and picture.format == "JPEG":
                 picture.draft("RGB", (enough, enough))  # decodes a huge JPEG at a fraction of its size
+            picture.load()  # Pillow turns a TIFF itself, here, and forgets its orientation
             turn = TURNS.get(_orientation(picture))
             image = _to_rgb8(picture if turn is None else picture.transpose(turn), name)
     except ImageError:
@@ -336,8 +339,11 @@ def _picture_size(path: Path) -> tuple[int, int] | None:
     """Width and height as the file's header tells, None where it cannot be read (reading it will say why)."""
     try:
         with Image.open(path) as picture:
-            width, height = picture.size
             rotated = _orientation(picture) in (5, 6, 7, 8)
+            if rotated and picture.format == "TIFF":  # Pillow turns it itself
+                picture.load()
+                rotated = False
+            width, height = picture.size
     except Exception:
         return None
     return (height, width) if rotated else (width, height)

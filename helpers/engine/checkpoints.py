@@ -64,7 +64,7 @@ def load_checkpoint(path: str | Path, model: nn.Module, part: str = "") -> dict:
         if part:
             state = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
         state = _from_8_bit(state)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is no safetensors file, or a damaged one ({error})") from None
     bare, own = unwrapped(model), state_of(model)
     state = bare_names(state, own)
@@ -126,9 +126,12 @@ def read_about(path: str | Path) -> dict:
     """What made the checkpoint at ``path``: its JSON, empty if there is none."""
     path = Path(path).with_suffix(".json")
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except json.JSONDecodeError as error:
+        about = json.loads(path.read_bytes()) if path.exists() else {}
+    except (ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path}: says nothing about a checkpoint")
+    return about
 
 
 def shipped(name: str) -> Path:
@@ -156,5 +159,10 @@ def _to_8_bit(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _from_8_bit(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What :func:`_to_8_bit` has stored; a scale of another shape would make a small file fill the memory."""
     scales = {k for k in state if k.endswith(SCALE) and state.get(k[: -len(SCALE)], torch.empty(0)).dtype == torch.int8}
+    for name in scales:
+        value, scale = state[name[: -len(SCALE)]], state[name]
+        if scale.shape != value.shape[:1] + (1,) * (value.ndim - 1) or not scale.is_floating_point():
+            raise ValueError(f"{name}: {tuple(scale.shape)} are no scales of {tuple(value.shape)}")
     return {k: v.float() * state[k + SCALE] if k + SCALE in scales else v for k, v in state.items() if k not in scales}

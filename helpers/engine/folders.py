@@ -54,7 +54,7 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: str | Path, content) -> None:
     """``content`` as JSON, whole or not at all."""
-    atomic_write(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+    atomic_write(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def _remembered() -> str:
     key, known, path = _machine(), {}, None
     with suppress(OSError, RuntimeError, ValueError):  # no home, no right to read, a damaged file: measured again
         path = cache_folder() / "precision.json"
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
     entry = known.get(key) if isinstance(known, dict) else None
     if isinstance(entry, dict) and entry.get("chosen") in ("bf16", "no"):
         return entry["chosen"]
@@ -136,7 +136,7 @@ def _machine() -> str:
     """What the measurement depends on: the processor, PyTorch's release and the limits set for oneDNN."""
     model = platform.processor() or platform.machine()
     with suppress(OSError):  # Linux alone tells the model
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         found = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
         flags = "+".join(
             f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in found.get("flags", "").split()

@@ -159,7 +159,7 @@ class RunFolder:
         if self.writes:
             path, lines = self.out / "history.jsonl", "".join(json.dumps(r) + "\n" for r in records)
             with write_errors(path):
-                atomic_write(path, lambda part: part.write_text(lines))
+                atomic_write(path, lambda part: part.write_text(lines, encoding="utf-8"))
 
     @property
     def resume_hint(self) -> str:
@@ -221,7 +221,7 @@ def read_history(out: str | Path) -> list[dict]:
     if path.is_dir():
         path = next((path / name for name in HISTORIES if (path / name).exists()), path / HISTORIES[0])
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as a history ({error})") from None

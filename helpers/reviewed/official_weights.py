@@ -13,6 +13,8 @@ In a shell::
 import collections
 import io
 import pickle
+import pickletools
+import zipfile
 from pathlib import Path
 
 import torch
@@ -53,6 +55,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _safe_storage(data: bytes):
+    _no_larger_inside(io.BytesIO(data))
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -76,6 +79,24 @@ _ALLOWED = {
 }
 
 
+def _no_larger_inside(file) -> None:
+    """PyTorch's archives are not compressed: one that holds more than its size is meant to fill the memory."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            inside = sum(member.file_size for member in archive.infolist())
+        if inside > file.seek(0, io.SEEK_END):
+            raise CheckpointError(f"an archive that would grow to {inside:,} bytes; refused")
+    file.seek(0)
+
+
+def _no_far_places(file) -> None:
+    """A pickle numbers what it remembers; the unpickler reserves memory for all numbers below the largest."""
+    for count, (operation, number, _) in enumerate(pickletools.genops(file)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:
+            raise CheckpointError(f"the pickle remembers its thing number {count} as number {number}; refused")
+    file.seek(0)
+
+
 class _TensorsOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) in _ALLOWED:
@@ -94,18 +115,18 @@ def read_stylegan_pickle(path: str | Path, network: str = "G_ema") -> dict[str, 
     path = Path(path)
     try:
         with path.open("rb") as file:
+            _no_far_places(file)
             content = _TensorsOnly(file).load()
+        found, state = content.get(network) if isinstance(content, dict) else None, {}
+        if not isinstance(found, _Persistent):
+            raise CheckpointError(f"holds no network {network!r}")
+        _collect(found, "", state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
     except Exception as error:
         raise CheckpointError(f"{path}: is no pickle of NVIDIA's networks ({type(error).__name__})") from None
-    found = content.get(network) if isinstance(content, dict) else None
-    if not isinstance(found, _Persistent):
-        raise CheckpointError(f"{path}: holds no network {network!r}")
-    state: dict[str, torch.Tensor] = {}
-    _collect(found, "", state)
     return state
 
 
@@ -115,6 +136,8 @@ def _collect(node, prefix: str, state: dict) -> None:
     for kind in ("_parameters", "_buffers"):
         for name, value in (node.state.get(kind) or {}).items():
             if isinstance(value, torch.Tensor):
+                if value.nbytes > value.untyped_storage().nbytes():
+                    raise CheckpointError(f"{prefix}{name} has more elements than the file holds; refused")
                 state[prefix + name] = value.detach().float()
     for name, child in (node.state.get("_modules") or {}).items():
         if isinstance(child, _Persistent):
@@ -132,11 +155,23 @@ def generator_of(state: dict[str, torch.Tensor]) -> Generator:
         w_dim = state["mapping.w_avg"].shape[0]
         z_dim = state["mapping.fc0.weight"].shape[1] if layers else w_dim
         # Widths are min(base / resolution, max): the last resolution tells the base, the widest block the maximum.
-        model = Generator(z_dim, w_dim, sizes[-1], widths[sizes[-1]] * sizes[-1], max(widths.values()), layers)
+        shape = z_dim, w_dim, sizes[-1], widths[sizes[-1]] * sizes[-1], max(widths.values()), layers
+        if _numbers(*shape) > sum(value.numel() for value in state.values()):  # before memory is taken for them
+            raise ValueError(f"fewer numbers than {sizes[-1]} pixels and a latent of {w_dim} take")
+        model = Generator(*shape)
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(f"these are not the weights of a StyleGAN2 generator ({error})") from None
-    _fill(model, state, "StyleGAN2's generator")
+    _fits(model, state, "StyleGAN2's generator")
+    model.load_state_dict(state)
     return model
+
+
+def _numbers(z_dim: int, w_dim: int, size: int, base: int, most: int, layers: int) -> int:
+    """How many numbers a ``Generator`` of these arguments has at least, and about half of what it has at most."""
+    sides = [2**i for i in range(2, size.bit_length())]
+    widths = [min(base // side, most) for side in sides]
+    mapping = w_dim * z_dim + (layers - 1) * w_dim**2 if layers else 0
+    return mapping + sum(9 * w * w + w * w_dim + side**2 for w, side in zip(widths, sides, strict=True))
 
 
 def read_diffir(path: str | Path, model: DiffIRS1 | DiffIRS2) -> None:
@@ -148,6 +183,8 @@ def read_diffir(path: str | Path, model: DiffIRS1 | DiffIRS2) -> None:
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such file")
     try:
+        with path.open("rb") as file:
+            _no_larger_inside(file)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read as tensors alone ({type(error).__name__})") from None
@@ -160,14 +197,14 @@ def read_diffir(path: str | Path, model: DiffIRS1 | DiffIRS2) -> None:
             first = state.get(short + name[len(long) :]) if name.startswith(long) else None
             if first is not None and not torch.equal(first, value):
                 raise CheckpointError(f"{path}: {name} and its copy {short + name[len(long) :]} differ")
-    _fill(model, state, type(model).__name__)
+    _fits(model, state, type(model).__name__)
+    model.load_state_dict(state)
 
 
-def _fill(model: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
+def _fits(model: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
     wrong = differences(model.state_dict(), state)
     if wrong:
         raise CheckpointError(f"the weights do not fit {what} ({'; '.join(wrong[:4])}; {len(wrong)} in all)")
-    model.load_state_dict(state)
 
 
 def main(argv: list[str] | None = None) -> None:

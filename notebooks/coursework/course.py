@@ -1,289 +1,367 @@
 """Release, collect and grade the assignments with nbgrader, one command each::
 
-    python notebooks/coursework/course.py release 1             # -> release/assignment1_.../*.ipynb, without solutions
-    python notebooks/coursework/course.py collect 1 inbox       # a folder with a file, folder or archive per student
+    python notebooks/coursework/course.py release 1 --due "2026-05-01 23:59"   # -> release/assignment1_.../*.ipynb
+    python notebooks/coursework/course.py roster class.csv                     # names and mail addresses
+    python notebooks/coursework/course.py collect 1 inbox                      # a folder or a zip, an entry a student
     python notebooks/coursework/course.py grade 1
-    python notebooks/coursework/course.py feedback 1            # -> feedback/<student>/assignment1_.../*.html
-    python notebooks/coursework/course.py export                # -> grades.csv
+    python notebooks/coursework/course.py similar 1                            # answers that are alike
+    python notebooks/coursework/course.py feedback 1                           # -> feedback/<student>/.../*.html
+    python notebooks/coursework/course.py export                               # -> grades.csv
 
 Everything is kept in one folder, ``--course`` (``runs/course`` by default): an ordinary nbgrader course, in which
 ``nbgrader`` and its Formgrader work as well. README.md beside this file is the instructor's guide.
 """
 
+import sys
+
+import confine
+
+if __name__ == "__main__":
+    confine.start_again()  # before anything else is imported, since that takes seconds
+    sys.modules["rfc3987_syntax"] = (
+        None  # a check of addresses in notebooks that nobody needs, and half of these seconds
+    )
+
 import argparse
-import ctypes
-import hashlib
-import json
+import csv
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import tempfile
-import zipfile
-from contextlib import contextmanager, suppress
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-from nbgrader.api import Gradebook, MissingEntry
+import grading
+import inbox
+import reports
+import roster as rosters
+import similar
+from common import (
+    HERE,
+    NOT_GRADED,
+    CourseError,
+    Status,
+    find,
+    gradebook,
+    released,
+    run,
+    settle,
+    why,
+    write_text,
+)
+from grading import grade, look_through, scores
+from integrity import Baseline, Watch
+from nbgrader.converters import GenerateAssignment, GenerateFeedback
 from submissions import Unreadable, prepare
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-GRADE_TIMEOUT = 420  # seconds for one submission with everything around it; execution.Survive ends it earlier
-
-# nbgrader calls alembic by its name, which is not on the path of an environment that is used without activating it.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+__all__ = ["collect", "grade", "look_through", "release", "scores"]
+STAMP = "%Y-%m-%d %H:%M:%S.%f UTC"  # as nbgrader's exchange writes it
 
 
-class CourseError(RuntimeError):
-    """A command that cannot be carried out; the message says why and what to do."""
+def release(course: Path, assignment: str, due: str | None = None) -> Path:
+    """Make the layout that nbgrader wants from our source, and the notebook for students; where that lies.
 
-
-def assignments() -> list[str]:
-    """The names of all assignments, in order."""
-    return sorted(p.stem for p in HERE.glob("assignment*.ipynb"))
-
-
-def find(number: str) -> str:
-    """An assignment by its number or its name."""
-    found = [a for a in assignments() if a == number or a.startswith(f"assignment{number}_")]
-    if not found:
-        raise CourseError(f"there is no assignment {number!r}; choose one of {', '.join(assignments())}")
-    return found[0]
-
-
-def nbgrader(course: Path, *arguments: str, env: dict | None = None, timeout: float = 300) -> str:
-    """Run a command of nbgrader in the course folder; what it wrote. Raises CourseError if it failed."""
-    command = [sys.executable, "-m", "nbgrader", *arguments]
-    try:
-        done = subprocess.run(command, cwd=course, env=env, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise CourseError(f"nbgrader {arguments[0]} was stopped after {timeout:.0f} s") from None
-    if done.returncode:
-        raise CourseError(f"nbgrader {' '.join(arguments)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout + done.stderr
-
-
-def gradebook(course: Path) -> Gradebook:
-    """The course's database."""
-    return Gradebook(f"sqlite:///{course / 'gradebook.db'}", "face_restoration")
-
-
-def release(course: Path, assignment: str) -> Path:
-    """Make the layout that nbgrader wants from our source, and the notebook for students; where that lies."""
+    Parameters
+    ----------
+    due
+        when it is to be handed in, in this computer's time, such as "2026-05-01 23:59"
+    """
+    when = None
+    if due:
+        try:
+            when = datetime.fromisoformat(due).astimezone(UTC).replace(tzinfo=None)
+        except ValueError:
+            raise CourseError(f"{due!r} is no date such as 2026-05-01 23:59") from None
+    settle(course)
+    baseline = Baseline(Watch(course))
+    if not baseline.culprit:  # else this command may be what puts things right
+        baseline.check()
     source = course / "source" / assignment
     source.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / f"{assignment}.ipynb", source)
-    config = course / "nbgrader_config.py"
-    if not config.exists():
-        ours = HERE / "nbgrader_config.py"
-        config.write_text(f"c = get_config()\nload_subconfig({str(ours)!r})\n# Your own settings follow here.\n")
-    nbgrader(course, "generate_assignment", assignment, "--force")
-    return course / "release" / assignment / f"{assignment}.ipynb"
+    result = run(GenerateAssignment, course, assignment, force=True)
+    if not result["success"]:
+        raise CourseError(f"{assignment} could not be released: {why(result)}")
+    with gradebook(course) as book:
+        if when:
+            book.update_or_create_assignment(assignment, duedate=when)
+        for student in rosters.load(course).students.values():
+            names = {k: getattr(student, k) for k in ("first_name", "last_name", "email")}
+            book.update_or_create_student(student.student_id, **names)
+    if not baseline.culprit:
+        baseline.set()
+    return released(course, assignment)
 
 
-def collect(course: Path, assignment: str, inbox: Path) -> dict[str, list[str]]:
-    """Take in a folder of submissions with ``nbgrader zip_collect``, then look through them.
+def enrol(course: Path, path: Path) -> int:
+    """Keep a class list with the course and enter its names in the gradebook; how many students it has."""
+    roster = rosters.read(path)
+    settle(course)
+    rosters.save(course, roster)
+    with gradebook(course) as book:
+        for student in roster.students.values():
+            names = {k: getattr(student, k) for k in ("first_name", "last_name", "email")}
+            book.update_or_create_student(student.student_id, **names)
+    return len(roster.students)
+
+
+def collect(
+    course: Path, assignment: str, source: Path, kind: str = "auto", worksheet: Path | None = None
+) -> dict[str, list[str]]:
+    """Take in a folder (or a zip) of submissions: whose each is, the newest notebook of each, repaired for nbgrader.
+
+    Everything is kept as it came under ``downloaded/<assignment>/<time>/``. One submission that cannot be taken does
+    not keep the others out.
+
+    Parameters
+    ----------
+    kind
+        "names", "moodle" or "canvas", where the entries' names do not say it ("auto")
+    worksheet
+        Moodle's grading worksheet, which tells students of the same name apart and knows when each handed in
 
     Returns
     -------
-    {student: what was found}, as :func:`look_through` gives it; "" stands for files that are nobody's
+    {student, or the entry's name where it is nobody's: what was found}; NOT GRADED begins what needs a person
     """
-    if not inbox.is_dir():
-        raise CourseError(f"{inbox}: there is no such folder")
-    _released(course, assignment)
-    archive = course / "downloaded" / assignment / "archive"
-    shutil.rmtree(archive, ignore_errors=True)
-    damaged = []
-    for path in sorted(p for p in inbox.rglob("*") if p.is_file() and not p.is_symlink()):
-        if path.suffix == ".zip" and not zipfile.is_zipfile(path):
-            damaged.append(f"{path.relative_to(inbox)}: a damaged archive, not collected")
-        elif path.suffix in (".zip", ".ipynb"):
-            target = archive / path.relative_to(inbox)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-        elif not path.name.startswith("."):
-            damaged.append(f"{path.relative_to(inbox)}: neither a notebook nor a zip archive, not collected")
-    if archive.exists():
-        nbgrader(course, "zip_collect", assignment, "--force")
-    return look_through(course, assignment) | ({"": damaged} if damaged else {})
-
-
-def look_through(course: Path, assignment: str) -> dict[str, list[str]]:
-    """Repair what nbgrader would stumble over, see ``submissions.py``; {student: what was found}.
-
-    A submission that holds no notebook of the assignment is put aside under ``unreadable/``.
-    """
-    found = {}
-    for folder in sorted((course / "submitted").glob(f"*/{assignment}")):
-        student = folder.parent.name
-        try:
-            found[student] = prepare(folder, _released(course, assignment))
-        except Unreadable as error:
-            aside = course / "unreadable" / student / assignment
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.move(folder, aside)
-            found[student] = [f"NOT GRADED: {error} (now in {aside.relative_to(course)})"]
+    released(course, assignment)
+    baseline = Baseline(Watch(course))
+    if not baseline.culprit:  # else this command may be what puts things right
+        baseline.check()
+    with tempfile.TemporaryDirectory(prefix="inbox-") as folder:
+        entries = inbox.look(_folder(source, Path(folder)), kind)
+        if not entries:
+            raise CourseError(f"{source}: there is nothing in it")
+        kept = course / "downloaded" / assignment / time.strftime("%Y%m%d-%H%M%S")
+        while kept.exists():
+            kept = kept.with_name(kept.name + "x")
+        _copy(entries, kept)
+        rows = rosters.table(worksheet) if worksheet else []
+        numbers = {row["Identifier"].split()[-1]: row for row in rows if row.get("Identifier")}
+        mails = {n: row["email"] for n, row in numbers.items() if row.get("email")}
+        status = Status(course)
+        known = status.of(assignment)
+        taken = {p.parent.name: "" for p in (course / "submitted").glob(f"*/{assignment}")}
+        taken |= {s: known[s].get("origin", "") for s in taken if s in known}
+        students, refused = inbox.assign(entries, rosters.load(course), taken, mails)
+        found = {name: [f"{NOT_GRADED}: {reason}"] for name, reason in refused.items()}
+        for submission in students:
+            number = next((e.number for e in submission.entries if e.number), "")
+            when = _moment(numbers.get(number, {}).get("submitted", ""))
+            found[submission.student] = submission.notes + _take(course, assignment, submission, when, status)
+            if number:
+                status.set(assignment, submission.student, origin=number)
+    for name, reason in refused.items():
+        found.setdefault(name, [f"{NOT_GRADED}: {reason}"])
+    if not baseline.culprit:
+        baseline.set()
     return found
 
 
-def _released(course: Path, assignment: str) -> Path:
-    path = course / "release" / assignment / f"{assignment}.ipynb"
-    if not path.exists():
-        raise CourseError(f"{assignment} has not been released in {course}; do that first")
-    return path
+def _folder(source: Path, temporary: Path) -> Path:
+    """The inbox as a folder; an archive of a whole class is unpacked first, entry by entry."""
+    if source.is_dir():
+        return source
+    if not source.is_file():
+        raise CourseError(f"{source}: there is no such folder")
+    try:
+        inbox.unpack(source, temporary)
+    except inbox.Refused as error:
+        raise CourseError(f"{source}: {error}") from None
+    return temporary
 
 
-def grade(course: Path, assignment: str, students: list[str] | None = None) -> dict[str, list[str]]:
-    """Look through the submissions and run ``nbgrader autograde`` on each, one process a student.
-
-    Returns
-    -------
-    {student: remarks}; a student whose submission could not be graded has one that begins with NOT GRADED
-
-    Raises
-    ------
-    CourseError
-        if a submission has changed a file that is none of its own; the batch ends there
-    """
-    _released(course, assignment)
-    remarks = look_through(course, assignment)
-    guarded = fingerprint(course)
-    for folder in sorted((course / "submitted").glob(f"*/{assignment}")):
-        student = folder.parent.name
-        if students and student not in students:
-            continue
-        with workshop() as env:
-            try:
-                command = ("autograde", assignment, "--student", student, "--force")
-                nbgrader(course, *command, env=env, timeout=GRADE_TIMEOUT)
-            except CourseError as error:
-                remarks[student] = [f"NOT GRADED: {error}", *remarks[student]]
-            finally:
-                end_children()
-        now = fingerprint(course)
-        changed = sorted(k for k in guarded.keys() | now.keys() if guarded.get(k) != now.get(k))
-        if changed:
-            raise CourseError(
-                f"the submission of {student} changed files that are not its own: {', '.join(changed[:5])}. "
-                "Restore them (git for the course, your copy for the rest) and grade this one in a container: README.md"
-            )
-    return remarks
-
-
-@contextmanager
-def workshop():
-    """A place for one grading: a copy of the helpers and the data, an empty home, a kernel with limits.
-
-    Yields the environment for nbgrader. Students' code imports the copy, so that overwriting it harms nobody; what the
-    instructor's own environment holds (tokens, proxies) is not passed on.
-    """
-    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
-        room = Path(folder)
-        skip = shutil.ignore_patterns("__pycache__", "renderer", "train.zip")
-        for name in ("helpers", "data"):
-            shutil.copytree(ROOT / name, room / name, ignore=skip)
-        for name in ("home", "tmp", "run", "kernels/python3"):
-            (room / name).mkdir(parents=True)
-        spec = {
-            "argv": [sys.executable, str(HERE / "confine.py"), "-f", "{connection_file}"],
-            "display_name": "Python 3 (ipykernel)",
-            "language": "python",
-        }
-        (room / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
-        env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LPIPS_TRUNK")}
-        env |= {k: v for k, v in os.environ.items() if k.startswith("COURSEWORK_")}
-        env |= {"PYTHONPATH": str(room), "HOME": str(room / "home"), "TMPDIR": str(room / "tmp")}
-        env |= {"JUPYTER_PATH": str(room), "JUPYTER_RUNTIME_DIR": str(room / "run"), "COURSE_OFFLINE": "1"}
-        env |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": ""}
-        yield env
-
-
-def end_children() -> None:
-    """End whatever a submission has started and left running (Linux: adopted by this process, see main)."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(children, timeout=5)
-
-
-def fingerprint(course: Path) -> dict[str, str]:
-    """What grading must not change, hashed: the helpers, the coursework, the data, sources, releases, submissions."""
-    files = [p for p in (ROOT / "pyproject.toml", course / "nbgrader_config.py") if p.exists()]
-    for folder in (ROOT / "helpers", HERE, course / "source", course / "release", course / "submitted"):
-        files += [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"]
-    prints = {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-    for path in (ROOT / "data").rglob("*"):
-        if path.is_file() and path.suffix != ".pyc":
-            prints[str(path)] = str((path.stat().st_size, path.stat().st_mtime_ns))
-    return prints
-
-
-def scores(course: Path, assignment: str) -> dict[str, dict]:
-    """{student: {"score", "max", "by hand", cell: points ...}} as the gradebook has it; only who was graded."""
-    with gradebook(course) as book:
-        table = {}
-        for student in book.students:
-            try:
-                submission = book.find_submission(assignment, student.id)
-            except MissingEntry:
+def _copy(entries: list[inbox.Entry], kept: Path) -> None:
+    """Keep what came, as it came, with its times; links are left out."""
+    kept.mkdir(parents=True)
+    for entry in entries:
+        try:
+            if entry.path.is_symlink():
                 continue
-            cells = {g.name: g.score for notebook in submission.notebooks for g in notebook.grades}
-            total = {"score": submission.score, "max": submission.max_score, "by hand": submission.needs_manual_grade}
-            table[student.id] = total | cells
-        return table
+            if entry.path.is_dir():
+                shutil.copytree(entry.path, kept / entry.path.name, symlinks=True)
+            else:
+                shutil.copy2(entry.path, kept)
+        except OSError:  # unreadable: the submission is refused for that when its turn comes
+            continue
+
+
+def _take(course: Path, assignment: str, submission: inbox.Submission, when, status: Status) -> list[str]:
+    """Put a student's newest notebook into ``submitted/``; what was found."""
+    student = submission.student
+    folder = course / "submitted" / student / assignment
+    try:
+        files, stamp = inbox.candidates(submission)
+        text, chosen, notes = prepare(files, released(course, assignment))
+    except (inbox.Refused, Unreadable) as error:
+        place = course / "unreadable" / student / assignment
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(place / "why.txt", f"{error}\n")
+        before = "; what was handed in before stays" if folder.exists() else ""
+        problem = f"{NOT_GRADED}: {error}{before}"
+        status.set(assignment, student, problem=problem)
+        return [problem]
+    when = when or stamp or chosen.time
+    if when and folder.exists() and (old := inbox.stamp_of(folder)) and old > when:
+        return [
+            *notes,
+            f"{chosen.name} of {when:%Y-%m-%d %H:%M:%S} UTC is older than what was collected before: left aside",
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{assignment}.ipynb", text)
+    for other in folder.glob("*.ipynb"):
+        if other.name != f"{assignment}.ipynb":
+            other.unlink()
+    if when:
+        write_text(folder / "timestamp.txt", when.astimezone(UTC).strftime(STAMP))
+    if when and when > datetime.now(UTC):
+        notes.append(f"its time, {when:%Y-%m-%d %H:%M} UTC, has not come yet")
+    status.set(assignment, student, problem="", collected=notes, graded="")
+    return notes
+
+
+def _moment(text: str) -> datetime | None:
+    """A time as Moodle writes it in English or as a machine does, in this computer's zone; None for others."""
+    for form in ("%A, %d %B %Y, %I:%M %p", "%A, %d %B %Y, %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"):
+        try:
+            return datetime.strptime(text, form).astimezone(UTC)
+        except ValueError:
+            continue
+    return None
+
+
+def feedback(course: Path, assignment: str) -> Path:
+    """Pages for students from what was graded; where they are."""
+    result = run(GenerateFeedback, course, assignment, force=True)
+    if not result["success"]:
+        raise CourseError(f"feedback failed: {why(result)}")
+    return course / "feedback"
 
 
 def say(remarks: dict[str, list[str]]) -> bool:
     """Print remarks; whether every submission could be taken."""
     for student, lines in remarks.items():
         for line in lines:
-            print(f"{student or 'inbox'}: {line}")
-    return not any(line.startswith("NOT GRADED") for lines in remarks.values() for line in lines)
+            print(f"{student or 'course'}: {line}")
+    return not any(line.startswith(NOT_GRADED) for lines in remarks.values() for line in lines)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--course", type=Path, default=Path("runs/course"), help="the folder of your course")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("release", "collect", "grade", "feedback", "export"):
-        command = commands.add_parser(name, parents=[shared])
-        if name != "export":
-            command.add_argument("assignment", help="its number, 1 to 6, or its name")
-        if name == "collect":
-            command.add_argument("inbox", type=Path, help="a folder with a file, a folder or an archive per student")
-        if name == "grade":
-            command.add_argument("--student", action="append", help="only this one; may be given several times")
-    args = parser.parse_args(arguments)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans come to us, so that they can be ended
+    added = {}
+    for name in ("release", "roster", "collect", "grade", "similar", "feedback", "export", "formgrader"):
+        added[name] = commands.add_parser(name, parents=[shared])
+        if name not in ("export", "roster", "formgrader"):
+            added[name].add_argument("assignment", help="its number, 1 to 6, or its name")
+    added["release"].add_argument("--due", help='when it is to be handed in: "2026-05-01 23:59", this computer\'s time')
+    added["roster"].add_argument(
+        "list", type=Path, help="a CSV with names and mail addresses; Moodle's and Canvas's will do"
+    )
+    added["collect"].add_argument(
+        "inbox", type=Path, help="a folder, or a zip, with a file, folder or archive per student"
+    )
+    added["collect"].add_argument("--names", choices=("auto", "names", "moodle", "canvas"), default="auto")
+    added["collect"].add_argument("--worksheet", type=Path, help="Moodle's grading worksheet of this assignment")
+    added["grade"].add_argument("--student", action="append", help="only this one; may be given several times")
+    added["grade"].add_argument("--again", action="store_true", help="all, also those that were graded before")
+    added["grade"].add_argument("--accept", action="store_true", help="take changed files as they are now")
+    added["grade"].add_argument("--question", action="append", default=[], help="new points for this test cell alone")
+    added["grade"].add_argument("--jobs", type=int, default=grading.JOBS, help="submissions at a time")
+    added["export"].add_argument("--assignment", help="for --moodle and --canvas")
+    added["export"].add_argument("--moodle", type=Path, help="Moodle's grading worksheet, to be filled")
+    added["export"].add_argument("--canvas", type=Path, help="Canvas's exported gradebook, to be filled")
+    added["export"].add_argument("--column", help="the column of Canvas's gradebook")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Carry out one command."""
+    args = _parser().parse_args(arguments)
     course, fine = args.course.resolve(), True
     try:
         course.mkdir(parents=True, exist_ok=True)
-        assignment = find(args.assignment) if args.command != "export" else ""
-        if args.command == "release":
-            print(release(course, assignment))
-        elif args.command == "collect":
-            remarks = collect(course, assignment, args.inbox.resolve())
-            fine = say(remarks)
-            print(len([s for s in remarks if s]), "submissions in", course / "submitted")
-        elif args.command == "grade":
-            fine = say(grade(course, assignment, args.student))
-            for student, row in scores(course, assignment).items():
-                print(f"{student}: {row['score']:g} of {row['max']:g}" + " so far; answers to read" * row["by hand"])
-        elif args.command == "feedback":
-            nbgrader(course, "generate_feedback", assignment, "--force")
-            print(course / "feedback")
-        else:
-            nbgrader(course, "export", "--to", "grades.csv")
-            print(course / "grades.csv")
+        if moved := settle(course):
+            print(moved)
+        assignment = find(args.assignment) if getattr(args, "assignment", None) else ""
+        fine = COMMANDS[args.command](course, assignment, args)
     except CourseError as error:
         raise SystemExit(f"error: {error}") from None
-    if not fine:
+    if fine is False:
         raise SystemExit("error: some submissions need you, see the lines with NOT GRADED")
 
 
+def _collect(course, assignment, args):
+    remarks = collect(course, assignment, args.inbox.resolve(), args.names, args.worksheet)
+    fine = say(remarks)
+    print(len(list((course / "submitted").glob(f"*/{assignment}"))), "submissions in", course / "submitted")
+    return fine
+
+
+def _grade(course, assignment, args):
+    if args.jobs < 1:
+        raise CourseError("--jobs is a number above 0")
+    options = {"again": args.again, "accept": args.accept, "questions": tuple(args.question), "jobs": args.jobs}
+    fine = say(grade(course, assignment, args.student, progress=True, **options))
+    for student, row in scores(course, assignment).items():
+        late = f", {row['penalty']:g} off for being late" * bool(row["penalty"])
+        print(f"{student}: {row['score']:g} of {row['max']:g}{late}" + " so far; answers to read" * row["by hand"])
+    return fine
+
+
+def _similar(course, assignment, _):
+    pairs = similar.report(course, assignment)
+    path = course / f"similar-{assignment}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["first", "second", "share", "shared", "cells"])
+        for pair in pairs:
+            cells = " ".join(f"{k}:{v}" for k, v in pair.cells.items())
+            writer.writerow([pair.first, pair.second, f"{pair.share:.2f}", pair.shared, cells])
+    for pair in pairs[:20]:
+        print(f"{pair.share:4.0%}  {pair.first} and {pair.second}: {', '.join(pair.cells)}")
+    print(path)
+
+
+def _export(course, assignment, args):
+    if not (args.moodle or args.canvas):
+        print(reports.export(course))
+        return
+    if not assignment:
+        raise CourseError("say which with --assignment")
+    if args.moodle:
+        path, left = reports.moodle(course, assignment, args.moodle)
+    else:
+        path, left = reports.canvas(course, assignment, args.canvas, args.column)
+    if left:
+        print(f"not in that table, though they have points: {', '.join(left)}")
+    print(path)
+
+
+def _formgrader(course, *_):
+    """JupyterLab in the course folder, with nothing of your environment that a submission could read."""
+    os.chdir(course)
+    os.execve(
+        sys.executable, [sys.executable, "-m", "jupyterlab"], {**confine.clean(os.environ), "HOME": str(Path.home())}
+    )
+
+
+COMMANDS = {
+    "release": lambda course, assignment, args: print(release(course, assignment, args.due)),
+    "roster": lambda course, _, args: print(enrol(course, args.list), "students"),
+    "collect": _collect,
+    "grade": _grade,
+    "similar": _similar,
+    "feedback": lambda course, assignment, _: print(feedback(course, assignment)),
+    "export": _export,
+    "formgrader": _formgrader,
+}
+
+
 if __name__ == "__main__":
+    grading.ADOPTED = confine.adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended; the same command goes on where it stopped"))
     main()

@@ -87,7 +87,7 @@ def test_what_made_it_stands_beside_it(tmp_path):
     path = tmp_path / "deep" / "a.safetensors"
     about = {"name": "trial", "thresholds": [8, 24], "record": {"epoch": 3, "total": 0.25}}
     save_checkpoint(path, tiny(), about, "half")
-    written = json.loads(path.with_suffix(".json").read_text())
+    written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert written == {**about, "precision": "half"} == load_checkpoint(path, tiny()) == read_about(path)
 
 
@@ -96,9 +96,23 @@ def test_no_json_is_an_empty_note_and_a_broken_one_an_error(tmp_path):
     save_checkpoint(path, tiny(), {})
     path.with_suffix(".json").unlink()
     assert load_checkpoint(path, tiny()) == {}
-    path.with_suffix(".json").write_text('{"cut')
-    with pytest.raises(CheckpointError, match="no JSON"):
-        load_checkpoint(path, tiny())
+    for broken, told in (
+        (b'{"cut', "no JSON"), (b'{"name": "\xff"}', "no JSON"), (b"[" * 10**5, "no JSON"), (b"[1]", "says nothing"),
+        (b"1e999", "says nothing"), (b"\xff\xfe{", "no JSON"),
+    ):  # fmt: skip
+        path.with_suffix(".json").write_bytes(broken)
+        with pytest.raises(CheckpointError, match=told):
+            load_checkpoint(path, tiny())
+
+
+@pytest.mark.parametrize("scale", [(1, 40_000), (40_000,), (3,), (), (40_000, 1, 1)])
+def test_scales_of_another_shape(scale, tmp_path):
+    """Numbers of 8 bits times their scales: a row by a column would be a matrix of gigabytes."""
+    path = tmp_path / "a.safetensors"
+    state = {"weight": torch.ones(40_000, 1, dtype=torch.int8), "weight.scale": torch.ones(scale)}
+    save_file(state, path)
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: .*are no scales of"):
+        load_checkpoint(path, nn.Linear(1, 40_000, bias=False))
 
 
 def test_missing_file(tmp_path):

@@ -104,7 +104,9 @@ sys.exit("; ".join(failed) or 0)
 
 def test_every_command_without_docstrings_on_a_plain_terminal():
     """``python -OO -m helpers.x --help`` where the terminal knows ASCII alone, for every module that is a command."""
-    found = sorted(p for p in (ROOT / "helpers").rglob("*.py") if '__name__ == "__main__"' in p.read_text())
+    found = sorted(
+        p for p in (ROOT / "helpers").rglob("*.py") if '__name__ == "__main__"' in p.read_text(encoding="utf-8")
+    )
     names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in found]
     done = subprocess.run(
         [sys.executable, "-OO", "-W", "ignore", "-c", EVERY, *names], cwd=ROOT, capture_output=True, text=True,
@@ -187,7 +189,7 @@ def test_main_of(tmp_path, capsys):
     expected = {"name": "trial", "width": 32, "first_steps": 7, "second_steps": 0, "batch_size": 2, "seed": 5}
     assert expected.items() <= about.items() and about["training_data"] == "4 shipped faces"
     assert about["history"] == {"first": {"step": 3, "loss": 1.0, "val_n": 2}} and about["training_precision"] == "no"
-    assert json.loads(path.with_suffix(".json").read_text()) == about
+    assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == about
 
 
 def fail(args, images, validation):
@@ -195,7 +197,7 @@ def fail(args, images, validation):
 
 
 def test_main_of_tells_errors(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     for out, how, told in ((tmp_path, fail, "error: the loss is not finite"),
                            (tmp_path / "file", train, "cannot be written")):  # fmt: skip
         with pytest.raises(SystemExit) as ended:

@@ -76,15 +76,15 @@ def test_a_user_without_home(monkeypatch, tmp_path):
 def test_what_could_not_be_written_is_removed(tmp_path, error):
     """A full disk is not filled further by halves of files; the earlier file stays."""
     path = tmp_path / "a.txt"
-    path.write_text("earlier")
+    path.write_text("earlier", encoding="utf-8")
 
     def write(part):
-        part.write_text("half")
+        part.write_text("half", encoding="utf-8")
         raise error
 
     with pytest.raises(type(error)):
         atomic_write(path, write)
-    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text(encoding="utf-8") == "earlier" and list(tmp_path.iterdir()) == [path]
 
 
 def test_it_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -93,8 +93,8 @@ def test_it_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
     sync, move = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda number: (order.append("on disk"), sync(number)))
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append("renamed"), move(a, b)))
-    atomic_write(tmp_path / "a.txt", lambda part: part.write_text("new"))
-    assert order == ["on disk", "renamed"] and (tmp_path / "a.txt").read_text() == "new"
+    atomic_write(tmp_path / "a.txt", lambda part: part.write_text("new", encoding="utf-8"))
+    assert order == ["on disk", "renamed"] and (tmp_path / "a.txt").read_text(encoding="utf-8") == "new"
 
 
 def test_two_writers_never_share_a_temporary_file(tmp_path):
@@ -117,13 +117,13 @@ def test_two_writers_never_share_a_temporary_file(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text == text[0] * 50 and len(set(names)) == 8 and list(tmp_path.iterdir()) == [path]
 
 
 def test_json_comes_back(tmp_path):
     write_json(tmp_path / "a.json", {"a": [1, 2.5, None], "ä": "–"})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2.5, None], "ä": "–"}
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"a": [1, 2.5, None], "ä": "–"}
 
 
 FULL = OSError(28, "No space left on device"), RuntimeError("write failed\nat line 7"), OSError()
@@ -171,9 +171,9 @@ def test_the_lock_ends_with_an_error(tmp_path):
 def test_a_stale_lock_is_taken_over(tmp_path):
     """A file without a process that holds it, whatever number stands in it (even this process's own)."""
     for text in ("process 999999999 on elsewhere\n", f"process {os.getpid()} on here\n", ""):
-        (tmp_path / ".lock").write_text(text)
+        (tmp_path / ".lock").write_text(text, encoding="utf-8")
         with locked(tmp_path):
-            assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+            assert str(os.getpid()) in (tmp_path / ".lock").read_text(encoding="utf-8")
 
 
 HOLD = """

@@ -119,7 +119,7 @@ def test_the_next_process_remembers(measured, tmp_path):
     """By the file in the user's cache, which holds the seconds too; another machine or limit is measured anew."""
     measured["bf16"] = 0.5
     precision_for(CPU)
-    ((key, entry),) = json.loads((tmp_path / "cache" / "precision.json").read_text()).items()
+    ((key, entry),) = json.loads((tmp_path / "cache" / "precision.json").read_text(encoding="utf-8")).items()
     assert entry == {"chosen": "bf16", "seconds": {"no": 1.0, "bf16": 0.5}} and torch.__version__ in key
     precision.clear()
     measured["bf16"] = 5.0
@@ -135,7 +135,7 @@ def test_a_limit_for_onednn_is_measured_by_itself(name, measured, tmp_path, monk
     monkeypatch.setenv(name, "AVX2")
     measured["bf16"] = 5.0
     assert precision_for(CPU) == "no" and measured["calls"] == 2
-    assert len(json.loads((tmp_path / "cache" / "precision.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "cache" / "precision.json").read_text(encoding="utf-8"))) == 2
 
 
 @pytest.mark.parametrize("content", ["{half", "[]", "null", '{"KEY": 3}', '{"KEY": {"chosen": "fp8"}}', "\udcff"])
@@ -145,7 +145,7 @@ def test_a_damaged_memory_is_measured_anew(content, measured, tmp_path):
     path.write_bytes(content.replace("KEY", precision._machine()).encode(errors="surrogateescape"))
     measured["bf16"] = 0.5
     assert precision_for(CPU) == "bf16" and measured["calls"] == 1
-    assert json.loads(path.read_text())[precision._machine()]["chosen"] == "bf16"
+    assert json.loads(path.read_text(encoding="utf-8"))[precision._machine()]["chosen"] == "bf16"
 
 
 @pytest.mark.parametrize("how", ["no home", "a file in the way"])
@@ -156,7 +156,7 @@ def test_without_a_cache_it_is_measured_all_the_same(how, measured, monkeypatch,
     if how == "no home":
         monkeypatch.setattr(precision, "cache_folder", homeless)
     else:
-        (tmp_path / "cache").write_text("")
+        (tmp_path / "cache").write_text("", encoding="utf-8")
     assert precision_for(CPU) == "no" and measured["calls"] == 1
 
 

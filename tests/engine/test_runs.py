@@ -4,12 +4,15 @@ import json
 import math
 import os
 import signal
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from helpers.data import open_folder
@@ -68,7 +71,7 @@ def test_history_by_hand(finished):
     assert [h["step"] for h in history] == [3, 6, 8] and tiny.called == list(range(8))
     assert [h["loss"] for h in history] == pytest.approx([sum(v[:3]) / 3, sum(v[3:6]) / 3, sum(v[6:]) / 2])
     assert all(h["twice"] == pytest.approx(2 * h["loss"]) for h in history)
-    assert [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()] == history
+    assert [json.loads(line) for line in (out / "history.jsonl").read_text(encoding="utf-8").splitlines()] == history
     assert sorted(p.name for p in out.iterdir()) == ["history.jsonl", "state.pt"]
 
 
@@ -235,7 +238,7 @@ def test_another_kind_of_state_is_told(tmp_path, content, told):
 def test_a_damaged_history_is_written_again(finished, tmp_path):
     """The state holds the records; the file is for the reader."""
     Tiny().run(tmp_path, 6)
-    (tmp_path / "history.jsonl").write_text('{"half')
+    (tmp_path / "history.jsonl").write_text('{"half', encoding="utf-8")
     assert Tiny().run(tmp_path, 8) == finished[2] == runs.read_history(tmp_path)
 
 
@@ -339,24 +342,31 @@ def kill_at(call: int, function):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("case", range(8))
-def test_killed_anywhere_equals_uninterrupted(finished, tmp_path, case, monkeypatch):
-    """Two kills in random steps, the second in the run that goes on; the state is saved after another number of steps
-    each time. The same weights, the same averages, and the losses of the same steps."""
-    rng = np.random.default_rng(case)
-    every, steps = int(rng.integers(1, 6)), 8
-    for _ in range(2):
-        tiny = Tiny()
-        step = kill_at(int(rng.integers(0, 4)), tiny.step)
-        killed(lambda step=step, tiny=tiny: tiny.run(tmp_path, steps, step, save_every=every))
-    last = Tiny()
-    history = last.run(tmp_path, steps, save_every=every)
+@settings(max_examples=15)
+@given(every=st.integers(1, 9), kills=st.lists(st.integers(0, 7), min_size=1, max_size=3))
+def test_killed_anywhere_equals_uninterrupted(finished, every, kills):
+    """Up to three kills at any step, each in the run that goes on, however often the state is saved. The same weights,
+    the same averages, and the losses of the same steps."""
+    steps = 8
+    with tempfile.TemporaryDirectory() as out:
+        for at in kills:
+            tiny = Tiny()
+
+            def step(number, tiny=tiny, at=at):
+                if number >= at:  # or at once, where the state is further than that
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return tiny.step(number)
+
+            killed(lambda tiny=tiny, step=step: tiny.run(out, steps, step, save_every=every))
+        last = Tiny()
+        history = last.run(out, steps, save_every=every)
+        kept = runs.read_history(out)
     assert same(last, finished[0])
     losses, ends = finished[0].values, [h["step"] for h in history]
     assert ends == sorted({*range(every, steps + 1, every), steps})
     for start, end, record in zip([0, *ends], ends, history, strict=False):
         assert record["loss"] == pytest.approx(sum(losses[start:end]) / (end - start))
-    assert runs.read_history(tmp_path) == history
+    assert kept == history
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -588,7 +598,7 @@ def test_spoilt_weights_are_not_saved(finished, tmp_path, value):
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(TrainingError, match="file cannot be written"):
         Tiny().run(tmp_path / "file", 8)
 
@@ -596,12 +606,12 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_read_history(tmp_path):
     """Of a folder in either format, or of a file; what is missing or damaged is told."""
     records = [{"step": 3, "loss": 0.5}, {"step": 6, "loss": 0.25}]
-    (tmp_path / "history.json").write_text(json.dumps(records))
+    (tmp_path / "history.json").write_text(json.dumps(records), encoding="utf-8")
     assert runs.read_history(tmp_path) == records
     with RunFolder(tmp_path, {}) as folder:
         folder.write_history(records[:1])
     assert runs.read_history(tmp_path / "history.jsonl") == records[:1]
-    (tmp_path / "history.jsonl").write_text('{"half')
+    (tmp_path / "history.jsonl").write_text('{"half', encoding="utf-8")
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(TrainingError, match="cannot be read as a history"):
             runs.read_history(path)
@@ -614,7 +624,7 @@ def as_earlier(path, settings):
     older = {"settings": settings, "done": plain["done"], "history": plain["history"]}
     torch.save(older | {f"state.{k}": v for k, v in parts.items()}, path / "state.pt")
     (path / "history.jsonl").unlink()
-    (path / "history.json").write_text(json.dumps(plain["history"]))
+    (path / "history.json").write_text(json.dumps(plain["history"]), encoding="utf-8")
 
 
 def test_folders_of_earlier_versions_go_on(finished, tmp_path):
@@ -647,8 +657,8 @@ def test_last_pt_of_the_thesis_training(tmp_path):
     with RunFolder(tmp_path, {"rate": 0.1, "seed": 1, "epochs": 3, "pictures": "48 pictures 1"}) as folder:
         assert folder.load(parts) == {"done": 8}
     (tmp_path / "state.pt").unlink()
-    for settings, told in (({"rate": 0.2}, "rate: 0.1 -> 0.2"), ({"images": 50}, "images: 48 -> 50")):
-        with pytest.raises(TrainingError, match=told), RunFolder(tmp_path, settings):
+    for changed, told in (({"rate": 0.2}, "rate: 0.1 -> 0.2"), ({"images": 50}, "images: 48 -> 50")):
+        with pytest.raises(TrainingError, match=told), RunFolder(tmp_path, changed):
             pass
 
 

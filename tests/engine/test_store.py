@@ -186,7 +186,7 @@ def test_a_disk_that_fills_up(many, monkeypatch, decoded):
             data.load_split(many, "train")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert len((the_store(many) / "index.jsonl").read_text().splitlines()) == 8
+    assert len((the_store(many) / "index.jsonl").read_text(encoding="utf-8").splitlines()) == 8
     decoded.clear()
     assert greys(data.load_split(many, "train"))[:12] == list(range(12))
     assert "07.png" not in decoded and len(decoded) == 28
@@ -221,13 +221,13 @@ def test_a_kill_while_the_store_is_built(many, decoded):
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(many)], cwd=ROOT, stderr=subprocess.DEVNULL)
     cache, deadline = many.parent / "cache", time.monotonic() + 60
     try:
-        while not any(len(p.read_text().splitlines()) >= 6 for p in cache.glob("*/index.jsonl")):
+        while not any(len(p.read_text(encoding="utf-8").splitlines()) >= 6 for p in cache.glob("*/index.jsonl")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         process.kill()
         process.wait()
-    done = len((the_store(many) / "index.jsonl").read_text().splitlines())
+    done = len((the_store(many) / "index.jsonl").read_text(encoding="utf-8").splitlines())
     assert greys(data.load_split(many, "train")) == [i for i in range(40) if i % 20 < 18]
     assert 6 <= done < 36 and len(decoded) == 36 - done
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 from contextlib import contextmanager
 from functools import partial
 
@@ -144,12 +145,10 @@ def test_width_and_depth_are_read_from_the_weights(settings):
     assert generator_of(model.state_dict()).state_dict().keys() == model.state_dict().keys()
 
 
-def test_the_full_size_is_read_from_the_weights(monkeypatch):
+def test_the_full_size_is_read_from_the_weights():
     """1024 pixels, from the shapes alone."""
-    made = []
     with torch.device("meta"):
         state = Generator().state_dict()
-        monkeypatch.setattr(official_weights, "_fill", lambda model, *_: made.append(model))
         model = generator_of(state)
     assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in state.items()}
 
@@ -265,6 +264,65 @@ def test_a_pickle_of_something_else(content, tmp_path):
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(CheckpointError, match="holds no network 'G_ema'"):
         read_stylegan_pickle(tmp_path / "net.pkl")
+
+
+@pytest.mark.parametrize(
+    "put", [b"r" + (2**31 - 1).to_bytes(4, "little"), b"r\x00\x00\x01\x00", b"q\xff", b"p99999999\n"]
+)
+def test_a_place_far_away_reserves_no_memory(put, tmp_path):
+    """The unpickler keeps what it remembers in a list: 16 GB for the number 2**31."""
+    (tmp_path / "net.pkl").write_bytes(b"\x80\x04}" + put + b".")
+    with pytest.raises(
+        CheckpointError, match=r"net\.pkl: the pickle remembers its thing number 2 as number \d+; refused"
+    ):
+        read_stylegan_pickle(tmp_path / "net.pkl")
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.float32])
+def test_a_tensor_larger_than_its_storage(dtype, tmp_path):
+    """One number, shown 10**12 times by steps of nothing: it would be made real when its type is changed."""
+    net = nn.Linear(1, 1)
+    net.weight = nn.Parameter(torch.zeros(1, dtype=dtype).expand(10**6, 10**6))
+    with pytest.raises(CheckpointError, match="weight has more elements than the file holds"):
+        read_stylegan_pickle(write_nvidia(tmp_path / "net.pkl", net))
+
+
+def blown_up(path, kind):
+    """A file of PyTorch's with the content compressed: 64 MB of zeros in 64 kB."""
+    plain, small = io.BytesIO(), io.BytesIO()
+    torch.save({"params_ema": {"a": torch.zeros(2**24)}}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member))
+    path.write_bytes(small.getvalue() if kind == "diffir" else pickle.dumps({"G_ema": Storage(small.getvalue())}))
+    return path
+
+
+def test_an_archive_that_grows(tmp_path):
+    """PyTorch would unpack it: a thousand times the file's size."""
+    for kind, read in (("diffir", lambda p: read_diffir(p, DiffIRS2(**NET))), ("stylegan", read_stylegan_pickle)):
+        with pytest.raises(CheckpointError, match=r"would grow to|as tensors alone \(CheckpointError\)"):
+            read(blown_up(tmp_path / "net", kind))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("synthesis.b8.conv1.weight", torch.empty(200_000, 0)),
+        ("synthesis.b1048576.conv1.weight", torch.zeros(200_000, 1, 1, 1)),
+        ("synthesis.b8.conv0.weight", torch.zeros(1)),
+        ("mapping.fc0.weight", torch.empty(0, 10**12)),
+        ("mapping.w_avg", torch.zeros(10**6)),
+    ],
+)
+def test_sizes_that_only_a_name_or_a_shape_tells(name, value):
+    """No network of hundreds of gigabytes is made before it is known that there are the numbers for it."""
+    state = Generator(**SMALL).state_dict()
+    state["synthesis.b1048576.conv1.weight"] = state["synthesis.b16.conv1.weight"]
+    state["synthesis.b1048576.torgb.bias"] = torch.zeros(3)
+    state[name] = value
+    with pytest.raises(CheckpointError, match="generator .fewer numbers than|do not fit"):
+        generator_of(state)
 
 
 def test_a_missing_pickle(tmp_path):
