@@ -8,7 +8,6 @@ also in dash, so that all figures work in print and for colour-blind readers.
 import io
 import textwrap
 from collections.abc import Sequence
-from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -20,18 +19,19 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from PIL import Image
 from torch import nn
 
+from helpers.alt_text import describe
+
 DARK, MIDDLE, LIGHT = "#1b3a5c", "#d1495b", "#edae49"
 COLOURS = [DARK, MIDDLE, LIGHT, "#66a182", "#8d96a3"]
 DASHES = ["-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1))]
 
 
 def style() -> None:
-    """The look of all figures; in a notebook, also the display of a bare ``Figure`` as PNG."""
+    """The look of all figures; in a notebook, also the display of a bare ``Figure`` (see :func:`displayed`)."""
     shell = get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
-        # Pictures of faces are large as PNG; with a palette the stored notebooks stay small.
-        shell.display_formatter.formatters["image/png"].for_type(Figure, partial(png, colours=256))
+        shell.display_formatter.formatters["image/png"].for_type(Figure, displayed)
     mpl.rcParams.update(
         {
             "figure.dpi": 100,
@@ -57,15 +57,19 @@ def new(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 3), tit
     return figure, axes
 
 
-def png(figure: Figure, colours: int | None = None) -> bytes:
-    """The figure as a PNG file; with ``colours`` (at most 256) as one with a palette, a third of the size."""
+def png(figure: Figure, tight: bool = False) -> bytes:
+    """The figure as a PNG file in true colour; ``tight`` cuts its margins off, except where pixels have their place."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight" if colours else None)  # a panel's size must not jump
-    if colours is not None:
-        picture = Image.open(buffer).convert("RGB").quantize(colours, kmeans=1)
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG", optimize=True)
+    tight = tight and figure.get_layout_engine() is not None  # rows of faces have none
+    figure.savefig(buffer, format="png", bbox_inches="tight" if tight else None)
+    picture, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()  # without transparency a fifth smaller
+    picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def displayed(figure: Figure) -> tuple[bytes, dict[str, str]]:
+    """What a notebook stores of a figure: the PNG file, and its metadata with the alternative text."""
+    return png(figure, tight=True), {"alt": describe(figure)}
 
 
 def draw_image(axes: Axes, image: np.ndarray, title: str = "", **kwargs) -> None:
@@ -360,14 +364,17 @@ def trace(
 
 
 def draw_network(notes: list[tuple[str, str, tuple[int, ...], int]], title: str = "") -> Figure:
-    """Blocks from :func:`trace`: height is the picture's side, width the number of channels, both on a gentle scale."""
-    figure, axes = new(1, 1, (min(13, 1.15 * len(notes) + 0.5), 3.3), title)
+    """Blocks from :func:`trace`: height is the picture's side, width the number of channels, both on a gentle scale.
+
+    Blue blocks are maps, C×H×W; yellow ones are vectors.
+    """
+    figure, axes = new(1, 1, (min(10.6, 1.15 * len(notes) + 0.5), 3.3), title)
     x = 0.0
     for k, (name, kind, shape, parameters) in enumerate(notes):
         side = shape[1] if len(shape) == 3 else 1
         height = 0.25 + 1.75 * (np.log2(side) / 7)
         width = 0.12 + 0.06 * np.log2(shape[0])
-        colour = [DARK, "#5b7fa6", "#b8c9dc"][k % 3] if len(shape) == 3 else LIGHT
+        colour = "#5b7fa6" if len(shape) == 3 else LIGHT
         axes.add_patch(Rectangle((x, -height / 2), width, height, facecolor=colour, edgecolor="black", linewidth=0.6))
         axes.text(x + width / 2, height / 2 + 0.08, "×".join(map(str, shape)), ha="center", va="bottom", fontsize=7)
         label = "\n".join(t for t in (name, kind, f"{parameters:,}" if parameters else "") if t)

@@ -11,7 +11,9 @@ In a shell, both on the test set, as JSON::
     python -m helpers.linear --out data/results/linear.json
 """
 
+import json
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,20 @@ from tqdm.auto import tqdm
 
 from helpers.data import ImageError, denormalise, load_split, normalise
 from helpers.engine.commands import bare_parser, positive_int
-from helpers.engine.folders import write_json
+from helpers.engine.folders import data_folder, write_json
+from helpers.engine.runs import hardware
 from helpers.metrics import measure
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
+from helpers.seeds import SEED
 
 COUNTS = (32, 128, 512, 2048)
+RESULTS = "linear.json"
+
+
+def shipped_results() -> dict:
+    """The rows that came with the course, see :func:`table`, with "hardware", "seed" and "date"."""
+    return json.loads((data_folder() / "results" / RESULTS).read_text(encoding="utf-8"))
 
 
 class Components:
@@ -103,15 +113,21 @@ class LinearRestorer:
         degradation: str = "celebablur",
     ):
         """Learn from ``sharp``, uint8 N×H×W×3; each is blurred once. ``ridge`` is relative to the mean variance."""
-        pairs = Pairs(sharp, degradation)
-        batch = pairs.batch(range(len(pairs)), epoch=0)
-        self.components = Components(self._features(batch.blurred), count)
-        codes = self.components.code(self._features(batch.blurred))
-        target = flat(batch.sharp)
-        self.mean = target.mean(0)
-        gram = codes.T @ codes
-        gram += ridge * gram.diagonal().mean() * torch.eye(count)
-        self.weights = torch.linalg.solve(gram, codes.T @ (target - self.mean))  # count×3HW
+        features, target, pairs = [], [], Pairs(sharp, degradation)
+        for start in range(0, len(pairs), 200):
+            batch = pairs.batch(range(start, min(start + 200, len(pairs))), epoch=0)
+            features.append(self._features(batch.blurred))
+            target.append(batch.target.flatten(1))
+        features, target = torch.cat(features), torch.cat(target)
+        self.components, self.mean, self.ridge = Components(features, count), target.mean(0), ridge
+        codes = self.components.code(features)
+        # Principal components are uncorrelated: each has its least squares by itself, whatever others there are.
+        self._squares, self._products = codes.square().sum(0), codes.T @ (target - self.mean)
+
+    def weights(self, count: int) -> torch.Tensor:
+        """From the first ``count`` numbers of the code to the picture, [-1, 1], without its mean: count×3HW."""
+        squares = self._squares[:count]
+        return self._products[:count] / (squares + self.ridge * squares.mean())[:, None]
 
     @staticmethod
     def _features(blurred: np.ndarray) -> torch.Tensor:
@@ -121,9 +137,10 @@ class LinearRestorer:
         """uint8 N×H×W×3 to the code, N×count."""
         return self.components.code(self._features(blurred))
 
-    def restore(self, blurred: np.ndarray) -> np.ndarray:
-        """uint8 N×H×W×3 to the same."""
-        rows = self.encode(blurred) @ self.weights + self.mean
+    def restore(self, blurred: np.ndarray, count: int | None = None) -> np.ndarray:
+        """uint8 N×H×W×3 to the same, through the first ``count`` numbers of the code (all by default)."""
+        codes = self.encode(blurred)[:, :count]
+        rows = codes @ self.weights(codes.shape[1]) + self.mean
         return denormalise(rows.unflatten(1, (3, *blurred.shape[1:3])))
 
 
@@ -137,10 +154,10 @@ def table(
     train, test : uint8 N×H×W×3, sharp; all is learnt from ``train`` and measured on ``test``
     """
     out: dict[str, dict] = {"rebuilt": {}, "restored": {}}
-    components = Components(flat(train), max(counts))
+    components, restorer = Components(flat(train), max(counts)), LinearRestorer(train, max(counts))
     batch = Pairs(test).batch(range(len(test)))
     for count in tqdm(counts, desc="linear", unit="row", disable=not progress):
-        restored = LinearRestorer(train, count).restore(batch.blurred)
+        restored = restorer.restore(batch.blurred, count)
         for name, images in (("rebuilt", rebuild(components, test, count)), ("restored", restored)):
             out[name][str(count)] = measure(images, batch.sharp, lpips).mean().to_dict()
     return out
@@ -161,6 +178,8 @@ def main(argv: list[str] | None = None) -> None:
     except ImageError as error:
         raise SystemExit(f"error: {error}") from None
     rows |= {"training_images": len(train), "images": len(test), "data": "photographs" if args.data else "faces"}
+    # The seed is that of the blur; nothing else here is drawn.
+    rows |= {"seed": SEED, "hardware": hardware(torch.device("cpu")), "date": date.today().isoformat()}
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, rows)

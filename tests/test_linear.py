@@ -52,7 +52,14 @@ def test_the_linear_map_is_least_squares():
     batch = Pairs(FACES).batch(range(len(FACES)), epoch=0)
     codes, target = restorer.encode(batch.blurred).double().numpy(), flat(batch.sharp).double().numpy()
     wanted, *_ = np.linalg.lstsq(codes, target - target.mean(0), rcond=None)
-    np.testing.assert_allclose(restorer.weights.numpy(), wanted, atol=1e-4)
+    np.testing.assert_allclose(restorer.weights(12).numpy(), wanted, atol=1e-4)
+
+
+def test_fewer_numbers_of_a_code_are_a_smaller_restorer():
+    """The ridge, too, is that of the numbers which are used."""
+    blurred = Pairs(FACES[:4]).batch(range(4)).blurred
+    large, small = LinearRestorer(FACES, 20, ridge=0.1), LinearRestorer(FACES, 5, ridge=0.1)
+    np.testing.assert_allclose(large.restore(blurred, 5).astype(int), small.restore(blurred).astype(int), atol=1)
 
 
 def test_the_linear_map_beats_the_mean_picture_on_its_own_faces():
@@ -68,9 +75,19 @@ def test_the_command_writes_both_rows(tmp_path, monkeypatch, capsys, random_lpip
     monkeypatch.setattr(linear, "load_lpips", lambda: random_lpips)
     monkeypatch.setattr(linear, "COUNTS", (4, 8, 64))
     linear.main(["--out", str(tmp_path / "new" / "linear.json")])
-    rows = json.loads((tmp_path / "new" / "linear.json").read_text())
+    rows = json.loads((tmp_path / "new" / "linear.json").read_text(encoding="utf-8"))
     assert list(rows["rebuilt"]) == list(rows["restored"]) == ["4", "8"] and rows["images"] == 40
+    assert rows["seed"] == 2025 and "threads" in rows["hardware"] and rows["date"].startswith("20")
     assert rows["rebuilt"]["8"]["PSNR"] > rows["rebuilt"]["4"]["PSNR"] and "restored     8" in capsys.readouterr().out
+
+
+def test_the_recorded_rows_are_those_of_the_command():
+    """All the test faces; more numbers hold more; a blurred face gives less than the sharp one itself."""
+    rows = linear.shipped_results()
+    assert rows["images"] == 400 and rows["data"] == "faces" and {"hardware", "seed", "date"} <= set(rows)
+    assert list(rows["rebuilt"]) == list(rows["restored"]) == [str(count) for count in linear.COUNTS]
+    rebuilt, restored = ([row["PSNR"] for row in rows[name].values()] for name in ("rebuilt", "restored"))
+    assert rebuilt == sorted(rebuilt) and all(a > b for a, b in zip(rebuilt, restored, strict=True))
 
 
 def test_a_folder_that_is_not_there(tmp_path):
