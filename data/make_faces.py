@@ -85,7 +85,7 @@ def pack_split(split, count, work, out):
         for k in range(count):
             entry = zipfile.ZipInfo(f"{k:05d}.webp", date_time=ZIP_DATE)
             archive.writestr(entry, (work / split / f"{k:05d}.webp").read_bytes())
-            rows.append(json.loads((work / split / f"{k:05d}.json").read_text()))
+            rows.append(json.loads((work / split / f"{k:05d}.json").read_text(encoding="utf-8")))
     partial.replace(out / f"{split}.zip")
     return rows
 
@@ -99,7 +99,7 @@ def make_dataset(out, counts, workers):
     rows = []
     for split, count in counts.items():
         rows += pack_split(split, count, work, out)
-    with open(out / "parameters.csv", "w", newline="") as stream:
+    with open(out / "parameters.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:

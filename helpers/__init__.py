@@ -24,6 +24,8 @@ comparison  all methods in one table; ``python -m helpers.comparison``
 matrix    methods on many degradations at once (chapter 14); ``python -m helpers.matrix``
 probes    what a face's code knows, and the directions of age, yaw, ...
 figures   pictures and diagrams of the notebooks
+face_rows  rows of faces at whole multiples of their pixels, with PSNR and LPIPS below
+alt_text  what a person who cannot see a figure is told
 panels    sliders that redraw a picture
 seeds     randomness, set in one place
 
@@ -63,6 +65,9 @@ experiments  past the thesis (chapter 13)
   candidates   networks at equal training time, to choose a trunk; ``python -m helpers.experiments.candidates``
   nafnet       a plain strong network to compare with
   bootstrap    how sure a difference is: paired intervals over test faces and seeds
+exercises    what readers build in the chapters: checks that say what is wrong, and solutions
+  build        the mechanism; the exercises of each chapter: ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09,
+               ch10, ch11, ch12, ch13
 inspector    the page of chapter 12
   state        what its controls stand at
   pictures     what sets hold, and one picture of them degraded as the controls say

@@ -38,7 +38,7 @@ RESULTS = "comparison.json"
 
 def shipped_results() -> dict:
     """The results that came with the course."""
-    return json.loads((data_folder() / "results" / RESULTS).read_text())
+    return json.loads((data_folder() / "results" / RESULTS).read_text(encoding="utf-8"))
 
 
 def row_of(restored: np.ndarray, sharp: np.ndarray, reference: np.ndarray, lpips: Lpips) -> dict:
@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         lpips = load_lpips(device=device_for())
         facts = {"split": args.split, "degradation": "celebablur", "seed": SEED, "lpips": lpips.name}
         facts |= {"data": "photographs" if args.data else "shipped faces"}
-        results = json.loads(out.read_text()) if out.exists() else {"all": {}, "few": {}}
+        results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"all": {}, "few": {}}
         if results.get("facts", facts) != facts:
             raise ImageError(f"{out} holds results of another kind ({results['facts']}); choose another file")
         results["facts"] = facts

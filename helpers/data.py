@@ -134,6 +134,7 @@ def _split_file(split: str) -> Path:
     if not path.exists():
         raise ImageError(
             f"{path} is missing; restore it from the course's repository or render it again: python data/make_faces.py"
+            ". Where helpers is installed without the repository, COURSE_DATA names the folder data/ of a copy"
         )
     return path
 
@@ -181,7 +182,7 @@ def open_celeba(split: str, root: str | Path | None = None, size: int = SIZE, do
             f"CelebA is not in {root / 'celeba'}: {lacking} is missing; "
             f"pass download=True to fetch it (1.4 GB), or {by_hand}"
         )
-    rows = re.findall(r"^(\w+\.(?:jpg|png))[\s,]+([012])\s*$", partition.read_text(), re.M)
+    rows = re.findall(r"^(\w+\.(?:jpg|png))[\s,]+([012])\s*$", partition.read_text(encoding="utf-8"), re.M)
     names = [name for name, number in rows if SPLITS[int(number)] == split]
     there = set(os.listdir(pictures))
     missing = [name for name in names if name not in there]

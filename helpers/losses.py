@@ -3,7 +3,7 @@
 All images are N×3×H×W in [-1, 1]; every term is a mean over the batch, one number.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from pytorch_msssim import ssim
@@ -71,17 +71,14 @@ class TotalLoss(nn.Module):
         """Each part unweighted, and ``total``: keys l1, lpips, ssim, tv, latent, total."""
         if restored.shape != target.shape:
             raise ValueError(f"restored {tuple(restored.shape)} and target {tuple(target.shape)} differ in shape")
-        weights = asdict(self.weights)
+        w, zero = self.weights, torch.zeros((), device=restored.device)
         # The trunk may run in 16 bits under autocast; the other terms take small differences and stay in float32.
-        perceptual = self.lpips(restored, target).mean() if weights["lpips"] else 0  # equation 36
+        lpips = self.lpips(restored, target).mean() if w.lpips else zero  # equation 36
         with torch.autocast(restored.device.type, enabled=False):
             restored = restored.float()
-            terms = {
-                "l1": lambda: l1_loss(restored, target),
-                "lpips": lambda: perceptual,
-                "ssim": lambda: ssim_loss(restored, target),
-                "tv": lambda: tv_loss(restored),
-                "latent": lambda: latent_loss(z_deblur, z_gt),
-            }
-            parts = {name: f() if weights[name] else restored.new_zeros(()) for name, f in terms.items()}
-        return {**parts, "total": sum(weights[name] * part for name, part in parts.items())}
+            l1 = l1_loss(restored, target) if w.l1 else zero
+            structure = ssim_loss(restored, target) if w.ssim else zero
+            tv = tv_loss(restored) if w.tv else zero
+            latent = latent_loss(z_deblur, z_gt) if w.latent else zero
+        total = w.l1 * l1 + w.lpips * lpips + w.ssim * structure + w.tv * tv + w.latent * latent
+        return {"l1": l1, "lpips": lpips, "ssim": structure, "tv": tv, "latent": latent, "total": total}

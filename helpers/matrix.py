@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace) -> None:
     """What the command line asks for: fill the JSON file, print each table."""
     out, lpips = Path(args.out), load_lpips(device=device_for())
     facts = {"split": args.split, "limit": args.limit, "seed": SEED, "lpips": lpips.name}
-    results = json.loads(out.read_text()) if out.exists() else {"facts": facts, "sets": {}}
+    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"facts": facts, "sets": {}}
     if results["facts"] != facts:
         raise ImageError(f"{out} holds results of another kind ({results['facts']}); choose another file")
     results |= {"hardware": hardware(device_for()), "versions": {"torch": torch.__version__}}

@@ -20,7 +20,7 @@ from helpers.inspector import Inspector  # noqa: E402
 
 def megabytes() -> float:
     """Resident memory of this process (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * 4096 / 1e6
 
 

@@ -20,6 +20,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +31,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from helpers.perceptual import Lpips, load_lpips  # noqa: E402
+
+# The same examples every time, however slow the machine is.
+settings.register_profile("course", derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck)
+settings.load_profile("course")
 
 LONG = ("notebooks/", "tests/test_browser", "tests/test_coursework", "tests/coursework/", "tests/experiments/")
 

@@ -5,8 +5,9 @@ again every half second cannot. Cells have a finite time, widget state is not st
 """
 
 import argparse
+import json
 import os
-import resource
+import platform
 import time
 from pathlib import Path
 from queue import Empty
@@ -17,6 +18,7 @@ from nbclient.exceptions import CellTimeoutError
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 170  # seconds for a cell
+RECORDED = ROOT / "data" / "results" / "chapters.json"
 
 
 class PatientClient(NotebookClient):
@@ -41,8 +43,8 @@ class PatientClient(NotebookClient):
 
 def computed() -> float:
     """Processor seconds of all kernels that have ended so far, and of the processes that they started."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    used = os.times()  # 0 on Windows, which does not add up its children's
+    return used.children_user + used.children_system
 
 
 def execute(path: Path, store: bool = True) -> tuple[float, float]:
@@ -77,10 +79,19 @@ def execute(path: Path, store: bool = True) -> tuple[float, float]:
     return seconds
 
 
+def record(chapter: str, computing: float) -> None:
+    """Write down the processor seconds of a chapter ("00", "01", ...), with the machine and the day."""
+    about = json.loads(RECORDED.read_text(encoding="utf-8"))
+    about["seconds"][chapter] = round(computing)
+    about |= {"hardware": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d")}
+    RECORDED.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.execute", description=__doc__.split("\n\n")[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="all of notebooks/ by default")
     parser.add_argument("--dry", action="store_true", help="do not store the outputs")
+    parser.add_argument("--record", action="store_true", help="write processor seconds into data/results/chapters.json")
     args = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     for path in args.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -88,6 +99,8 @@ def main() -> None:
             seconds, computing = execute(path.resolve(), store=not args.dry)
         except CellTimeoutError:
             raise SystemExit(f"{path.name}: a cell took more than {TIMEOUT} s") from None
+        if args.record:
+            record(path.stem[:2], computing)
         print(f"{path.name}: {seconds:.0f} s, {computing:.0f} s of computing", flush=True)
 
 

@@ -190,9 +190,9 @@ def test_merging_keeps_the_other_parts(tmp_path):
     report.merge(path, "one", {**facts, "rows": [{"a": 1}]})
     report.merge(path, "two", {**facts, "rows": [{"a": 2}, {"b": 3.0}]})
     report.merge(path, "one", {**facts, "rows": [{"a": 4}]})
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert list(content) == ["one", "two"] and content["one"]["rows"] == [{"a": 4}]
-    text = path.with_suffix(".md").read_text()
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
     assert "| 4 |" in text and "| a | b |" in text and "|  | 3.00 |" in text
 
 
@@ -231,7 +231,7 @@ def test_comparing_with_the_shipped_checkpoint(capsys, tmp_path, monkeypatch, ra
 
     monkeypatch.setattr(compare, "load_lpips", lambda device: random_lpips)
     compare.main([str(shipped("thesis")), "--limit", "2", "--out", str(tmp_path / "c.json")])
-    found = json.loads((tmp_path / "c.json").read_text())
+    found = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     assert found["better"] is False and found["better in"] == [] and "is not better" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="no such checkpoint"):
         compare.main([str(tmp_path / "absent.safetensors"), "--limit", "2"])
@@ -249,7 +249,8 @@ def test_command_line_refuses(arguments, words, capsys):
 def test_command_line_writes(tmp_path, capsys):
     main(["pipeline", "--quick", "--device", "cpu", "--out", str(tmp_path / "b.json")])
     assert (
-        list(json.loads((tmp_path / "b.json").read_text())) == ["pipeline"] and "## pipeline" in capsys.readouterr().out
+        list(json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))) == ["pipeline"]
+        and "## pipeline" in capsys.readouterr().out
     )
 
 

@@ -35,7 +35,6 @@ from playwright.sync_api import expect, sync_playwright  # noqa: E402
 # Milliseconds; a broken page would never be ready, a busy machine may be very slow.
 PATIENCE = 1000 * int(os.environ.get("COURSE_PATIENCE", "240"))
 WIDE, HALF = {"width": 1280, "height": 800}, {"width": 640, "height": 800}
-NBGRADERS = ("@jupyter-notebook/lab-extension", "@jupyter/nbgrader")
 # What Voilà's own template fetches for the icons of its buttons; nothing of the course comes from elsewhere.
 ICONS = re.compile(r"^https://cdn\.jsdelivr\.net/npm/@fortawesome/")
 
@@ -60,7 +59,8 @@ def server(*arguments: str, cwd: Path, **variables: str):
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, (cwd / "server.log").read_text()[-3000:]
+                said = (cwd / "server.log").read_text(encoding="utf-8")
+                assert process.poll() is None and time.monotonic() < deadline, said[-3000:]
                 time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -96,13 +96,16 @@ def screenshots() -> Path | None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A copy of the chapter, so that its file of the state does not lie among the sources; a photograph; no picture."""
+    """A copy of the chapter, so that its file of the state does not lie among the sources, and of Voilà's options; a
+    photograph; no picture."""
     place = tmp_path_factory.mktemp("place")
-    shutil.copy(ROOT / "notebooks" / "12_inspector.ipynb", place)
+    for name in ("12_inspector.ipynb", "voila.json"):
+        shutil.copy(ROOT / "notebooks" / name, place)
+    shutil.copytree(ROOT / "notebooks" / "pictures", place / "pictures")
     face = load_faces("val", 1)[0]
     tall = cv2.resize(np.concatenate([face, face[::-1]]), None, fx=3, fy=3)
     cv2.imwrite(str(place / "me.jpg"), tall[..., ::-1])
-    (place / "notes.jpg").write_text("this is no picture")
+    (place / "notes.jpg").write_text("this is no picture", encoding="utf-8")
     return place
 
 
@@ -185,9 +188,7 @@ def open_voila(browser, screenshots, address, size, name) -> Page:
 
 @pytest.fixture(scope="module")
 def voila(browser, screenshots, place):
-    arguments = ["voila", "12_inspector.ipynb", "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1"]
-    # nbgrader, where it is installed, brings two extensions of JupyterLab that Voilà's page cannot load.
-    arguments += [f"--VoilaConfiguration.extension_denylist={name}" for name in NBGRADERS]
+    arguments = ["voila", "12_inspector.ipynb", "--no-browser", "--port={port}"]  # as the README does
     with server(*arguments, cwd=place) as address:
         page = open_voila(browser, screenshots, address, WIDE, "voila")
         yield page
@@ -345,7 +346,7 @@ def photograph(page: Page, place: Path):
     page.page.wait_for_function("document.querySelectorAll('.main .grid figure').length === 4")
     with page.page.expect_download() as download:
         page.page.get_by_role("button", name="Table as CSV").click()
-    assert Path(download.value.path()).read_text().startswith("method,PSNR,SSIM")
+    assert Path(download.value.path()).read_text(encoding="utf-8").startswith("method,PSNR,SSIM")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_in_a_shell_and_again(perfect, tmp_path, capsys, monkeypatch, metric):
     arguments = ["--methods", "perfect", "--limit", "6", "--few", "3", "--out", str(out)]
     main(arguments)
     assert "SWD of sharp ones" in capsys.readouterr().out
-    results = json.loads(out.read_text())
+    results = json.loads(out.read_text(encoding="utf-8"))
     assert results["all"]["perfect"]["images"] == 6 and results["few"]["perfect"]["images"] == 3
     assert results["facts"]["lpips"] == metric.name and results["floor_all"] > 0
     calls = Perfect.calls

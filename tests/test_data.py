@@ -210,7 +210,7 @@ def unpack_celeba(root, pictures, partition):
         f"{i + 1:06d}.jpg{' ,'[comma]}{n}" for i, n in enumerate((0, 0, 0, 1, 2, 2))
     ]
     (root / partition).parent.mkdir(parents=True, exist_ok=True)
-    (root / partition).write_text("\n".join(lines) + "\n")
+    (root / partition).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

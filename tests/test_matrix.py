@@ -111,7 +111,7 @@ def test_command_line(photos, tmp_path, capsys, monkeypatch, random_lpips):
     command += ["--methods", "skip", "--zoom", "1", "0.6", "--out", str(out)]
     main(command)
     assert "photos, zoom 0.6" in capsys.readouterr().out
-    results = json.loads(out.read_text())
+    results = json.loads(out.read_text(encoding="utf-8"))
     assert list(results["sets"]) == ["photos", "photos, zoom 0.6", "shipped faces", "shipped faces, zoom 0.6"]
     small = np.stack([zoomed(picture, 0.6) for picture in make_faces(3, 128)[:2]])
     wanted = measure(Pairs(small, MATRIX["Gaussian"]).batch(range(2)).blurred, small)
@@ -120,7 +120,7 @@ def test_command_line(photos, tmp_path, capsys, monkeypatch, random_lpips):
     assert cells["Gaussian"][INPUT]["PSNR"][0] == pytest.approx(wanted["PSNR"].mean(), abs=1e-6)
     monkeypatch.setattr(matrix, "measure", None)
     main(command)
-    assert json.loads(out.read_text()) == results
+    assert json.loads(out.read_text(encoding="utf-8")) == results
 
 
 def test_methods_without_weights_are_left_out(photos, tmp_path, monkeypatch, random_lpips, data_without_blind):

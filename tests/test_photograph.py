@@ -173,7 +173,7 @@ def test_a_picture_too_wide_for_its_format(tmp_path):
 
 
 def test_what_is_no_picture(tmp_path):
-    (tmp_path / "a.jpg").write_text("no picture")
+    (tmp_path / "a.jpg").write_text("no picture", encoding="utf-8")
     for name in ("a.jpg", "absent.png"):
         with pytest.raises(ImageError, match=name):
             read_photograph(tmp_path / name)

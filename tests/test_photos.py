@@ -141,6 +141,20 @@ def test_exif_orientation_turns_the_pixels(orientation, undo):
     assert np.array_equal(result, undo(stored))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_once(orientation, tmp_path):
+    """Pillow turns this kind itself when it decodes. Eight times the upright picture, as cameras store it; and the
+    frame that a matching pair is compared by."""
+    back = {**photos.TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}.get(orientation)
+    upright = Image.fromarray(quarters(60, 40))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "picture.tif"
+    path.write_bytes(encoded(upright if back is None else upright.transpose(back), "tiff", exif=exif))
+    assert np.array_equal(read_image(path, size=None), np.asarray(upright))
+    assert photos._picture_size(path) == (60, 40)
+
+
 def test_exif_orientation_in_a_jpeg():
     """Phones write orientation 6 into JPEGs; the top left (red) ends up at the top right."""
     exif = Image.Exif()
@@ -286,6 +300,20 @@ def test_what_is_no_picture_is_refused(content, tmp_path):
         read_image(content)
 
 
+@pytest.mark.parametrize(
+    "content", ["", "%%BoundingBox: 0 0 20 20\n(x) run\n", "%%BoundingBox: 0 0 9 9\n%ImageData: 9 9 8 3"]
+)
+def test_a_program_for_a_printer_is_refused(content, monkeypatch):
+    """Pillow would have Ghostscript run it: no program is started for a stranger's file."""
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **kwargs: pytest.fail(f"{args} was started"))
+    for program in (
+        encoded(Image.new("RGB", (20, 20)), "eps"),
+        f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n{content}\n%%EOF\n".encode(),
+    ):
+        with pytest.raises(ImageError, match="EPS is a program"):
+            read_image(program)
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         read_image(tmp_path / "absent.png")
@@ -391,7 +419,7 @@ def test_open_folder_finds_pictures_below(tmp_path):
     """Subfolders and upper-case suffixes count; hidden files, hidden folders and other files do not."""
     for name in ("b.png", "a.JPG", "deep/er/c.webp", ".hidden.png", ".thumbnails/d.png"):
         save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     photographs = photos.open_folder(tmp_path, size=32)
     assert [str(p.relative_to(tmp_path)) for p in photographs.paths] == ["a.JPG", "b.png", "deep/er/c.webp"]
     assert len(photographs) == 3 and photographs[1].shape == (32, 32, 3)
@@ -423,7 +451,7 @@ def test_a_folder_of_many_files_is_listed_quickly(tmp_path):
 def test_open_folder_empty_or_missing(tmp_path):
     with pytest.raises(ImageError, match="no such folder"):
         photos.open_folder(tmp_path / "absent")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     with pytest.raises(ImageError, match="holds no picture"):
         photos.open_folder(tmp_path)
 

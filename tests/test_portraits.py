@@ -152,10 +152,10 @@ def test_the_shipped_table_says_which_are_large():
                                               (("val", "test"), "test"), (("train", "val"), "val")])  # fmt: skip
 def test_a_repeated_photograph_stays_with_what_is_measured(course, splits, kept):
     path = data_folder() / "portraits.csv"
-    lines = path.read_text().splitlines()[:2]
+    lines = path.read_text(encoding="utf-8").splitlines()[:2]
     fields = lines[1].split(",")
     rows = [",".join([f"{i:04d}", split, f"images/{i}.jpg", *fields[3:]]) for i, split in enumerate(splits)]
-    path.write_text("\n".join([lines[0], *rows]) + "\n")
+    path.write_text("\n".join([lines[0], *rows]) + "\n", encoding="utf-8")
     assert [row.split for row in p.read_table()] == [kept]
 
 
@@ -163,7 +163,7 @@ def test_a_repeated_photograph_stays_with_what_is_measured(course, splits, kept)
 def test_a_bad_table_is_refused(tmp_path, content):
     path = tmp_path / "portraits.csv"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     with pytest.raises(ImageError, match="portraits.csv"):
         p.read_table(path)
 
@@ -315,7 +315,7 @@ def test_a_picture_that_cannot_be_read_is_named(course, repository):
     row = p.read_table()[0]
     table = data_folder() / "portraits.csv"
     (repository / row.file).write_bytes(b"no picture")
-    table.write_text(table.read_text().replace(row.sha256, sha(b"no picture")))
+    table.write_text(table.read_text(encoding="utf-8").replace(row.sha256, sha(b"no picture")), encoding="utf-8")
     with pytest.raises(SystemExit, match="1 of 8 portraits .*\n.*cannot be read as a picture"):
         p.main(["--mirror", str(repository)])
 
@@ -386,7 +386,7 @@ def test_no_such_mirror(course, tmp_path):
 
 
 def test_a_place_that_cannot_be_written(course, repository, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("COURSE_PORTRAITS", str(tmp_path / "file" / "below"))
     with pytest.raises(SystemExit, match="cannot be written there"):
         p.main(["--mirror", str(repository)])

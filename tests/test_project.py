@@ -3,11 +3,14 @@
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,7 +71,7 @@ def files() -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pyproject() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -109,7 +112,7 @@ def test_no_pickles_and_no_photographs_by_suffix(files):
 
 
 def test_licence():
-    text = (ROOT / "LICENSE").read_text()
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert text.startswith("MIT License") and "Copyright" in text
 
 
@@ -119,7 +122,7 @@ def test_licence():
 
 def test_environment_installs_the_project(pyproject):
     """environment.yml brings Python and pip; the list of packages stands in pyproject.toml alone."""
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = [d for d in environment["dependencies"] if isinstance(d, str)]
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert pip == ["-e .[test]"]
@@ -137,7 +140,7 @@ def test_this_python_is_in_range(pyproject):
 def imported(path: Path) -> set[str]:
     """Top-level packages that a source file imports, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {a.name.split(".")[0] for a in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -151,6 +154,7 @@ PACKAGE |= {
     "IPython": "jupyterlab",
     "scipy": "scikit-image",
     "traitlets": "ipywidgets",
+    "jupyter_server": "voila",
 }  # brought along
 
 
@@ -160,9 +164,48 @@ def test_every_import_is_declared(folder, pyproject):
     project = pyproject["project"]
     declared = project["dependencies"] + (project["optional-dependencies"]["test"] if folder == "tests" else [])
     declared = {re.match(r"[\w-]+", d)[0].lower() for d in declared}
-    own = {"helpers", "tests", "renderer", *(p.stem for p in (ROOT / "notebooks" / "coursework").glob("*.py"))}
+    own = {
+        "helpers",
+        "tests",
+        "renderer",
+        "notebooks",
+        *(p.stem for p in (ROOT / "notebooks" / "coursework").glob("*.py")),
+    }
     used = set().union(*(imported(p) for p in (ROOT / folder).rglob("*.py"))) - set(sys.stdlib_module_names) - own
     assert {name for name in used if PACKAGE.get(name, name).lower() not in declared} == set()
+
+
+WHEEL = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+FROM_IT = """
+import helpers.inspector.panes
+from helpers.data import ImageError, load_faces
+try:
+    load_faces("test", 1)
+except ImageError as error:
+    print(error)
+"""
+
+
+def test_a_wheel_holds_what_the_helpers_need(tmp_path, files):
+    """Every module, script and style sheet of ``helpers`` and nothing else; faces are asked for with a clear word."""
+    setuptools = pytest.importorskip("setuptools")
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        pytest.skip("setuptools is older than what pyproject.toml builds with")
+    source, out = tmp_path / "source", tmp_path / "installed"
+    shutil.copytree(ROOT / "helpers", source / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    done = subprocess.run([sys.executable, "-c", WHEEL, str(tmp_path)], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        archive.extractall(out)
+    assert held == {p.relative_to(ROOT).as_posix() for p in files if p.is_relative_to(ROOT / "helpers")}
+    here = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"} | {"PYTHONPATH": str(out)}
+    done = subprocess.run([sys.executable, "-c", FROM_IT], cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout and "COURSE_DATA names the folder" in done.stdout
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -186,7 +229,7 @@ def imports_between() -> dict[str, set[str]]:
     """module -> the modules of helpers that it imports, anywhere in it; names without "helpers."."""
     needs = {}
     for name in MODULES:
-        nodes = list(ast.walk(ast.parse(source_of(name).read_text())))
+        nodes = list(ast.walk(ast.parse(source_of(name).read_text(encoding="utf-8"))))
         froms = [n for n in nodes if isinstance(n, ast.ImportFrom)]
         wanted = {f"{n.module}.{a.name}" for n in froms if n.module for a in n.names} | {n.module for n in froms}
         wanted |= {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
@@ -217,7 +260,7 @@ LAYERS = (
     ("reviewed",),
     ("experiments",),
     ("methods", "comparison", "matrix", "restore"),
-    ("inspector",),
+    ("exercises", "inspector"),
 )
 
 
@@ -251,7 +294,7 @@ def test_modules_and_functions_can_be_read_in_one_sitting():
     """At most 450 lines in a module and 80 in a function, docstring, decorators and signature included."""
     long = []
     for path in sorted((ROOT / "helpers").rglob("*.py")):
-        text, name = path.read_text(), str(path.relative_to(ROOT))
+        text, name = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
         lines = len(text.splitlines())
         if lines > LONGEST_MODULE:
             long.append(f"{name}: {lines} lines")
@@ -297,7 +340,7 @@ def test_everything_public_has_a_docstring(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_has_a_test_file(name):
     path = ROOT / "tests" / (f"test_{name}.py" if "." not in name else name.replace(".", "/test_") + ".py")
-    assert path.exists() and f"helpers.{name}" in path.read_text()
+    assert path.exists() and f"helpers.{name}" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
@@ -310,12 +353,23 @@ def test_ruff(arguments):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
+def test_text_files_say_their_encoding():
+    """Also where ruff's PLW1514 cannot tell that an object is a path: on Windows the default is not UTF-8."""
+    silent = []
+    for path in (p for folder in ("helpers", "tests", "data", "notebooks") for p in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text")
+            if text and "encoding" not in {k.arg for k in node.keywords}:
+                silent.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert silent == []
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The README
 
 
 def test_readme_names_every_notebook():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     notebooks = sorted(p.name for p in (ROOT / "notebooks").glob("*.ipynb"))
     assert notebooks and [name for name in notebooks if name not in text] == []
 
@@ -324,7 +378,7 @@ def test_readme_links_lead_somewhere():
     """Every relative link of README.md and data/README.md points to something that is there."""
     dead = []
     for readme in (ROOT / "README.md", ROOT / "data" / "README.md"):
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme.read_text()):
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme.read_text(encoding="utf-8")):
             if "://" not in target and not target.startswith("mailto:") and not (readme.parent / target).exists():
                 dead.append(f"{readme.relative_to(ROOT)}: {target}")
     assert dead == []

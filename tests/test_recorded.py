@@ -44,7 +44,7 @@ def machine() -> dict[str, str]:
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_restorations_are_those_that_were_recorded(name):
     """To the bit on a machine like the one that recorded; elsewhere no value is more than one level away."""
-    recorded = json.loads((FOLDER / "restorations.json").read_text())
+    recorded = json.loads((FOLDER / "restorations.json").read_text(encoding="utf-8"))
     rows = cv2.imread(str(FOLDER / "restorations.png"))[..., ::-1].reshape(len(CHECKPOINTS), 128, 256, 3)
     restored, row = restoration(name), rows[CHECKPOINTS.index(name)]
     if machine() == recorded["machine"]:
@@ -58,7 +58,7 @@ def record() -> None:
     cv2.imwrite(str(FOLDER / "restorations.png"), np.concatenate(list(rows.values()))[..., ::-1])
     hashes = {name: hashlib.sha256(row.tobytes()).hexdigest() for name, row in rows.items()}
     text = json.dumps({"machine": machine(), "sha256": hashes}, indent=1)
-    (FOLDER / "restorations.json").write_text(text + "\n")
+    (FOLDER / "restorations.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

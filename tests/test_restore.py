@@ -294,7 +294,7 @@ def album(tmp_path):
     for i, name in enumerate(("a.jpg", "b.bmp", "summer/c.webp")):
         Image.fromarray(make_faces(1, 80, i)[0][:64]).save(folder / name)
     (folder / "broken.png").write_bytes((folder / "a.jpg").read_bytes()[:300])
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not a picture", encoding="utf-8")
     return folder
 
 

@@ -253,7 +253,7 @@ def test_a_finished_run_is_left_as_it_is(faces, random_lpips, finished):
     """The same command again trains nothing; a history that a kill left behind is written again."""
     out, history = finished
     stamp = (out / "best.safetensors").stat().st_mtime_ns
-    (out / "history.jsonl").write_text(json.dumps(history[0]) + "\n")
+    (out / "history.jsonl").write_text(json.dumps(history[0]) + "\n", encoding="utf-8")
     assert run(faces, out, random_lpips, replace(TINY, weights=Weights())) == history
     assert read_history(out) == history and (out / "best.safetensors").stat().st_mtime_ns == stamp
 
@@ -902,7 +902,7 @@ def test_two_processes_are_one(random_lpips, tmp_path):
     the norm takes them away again, their gradient is rounding alone, and Adam makes whole steps of it.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    (tmp_path / "two.py").write_text(TWO)
+    (tmp_path / "two.py").write_text(TWO, encoding="utf-8")
     done = subprocess.run(
         [*command, str(tmp_path / "two.py"), str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True,
         timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -333,7 +333,7 @@ def _claim(out: Path, preset: Preset) -> None:
     """Write the preset into the folder ``out``; runs of two sizes in one folder would be compared with each other."""
     path = out / "preset.json"
     if path.exists():
-        then = json.loads(path.read_text())
+        then = json.loads(path.read_text(encoding="utf-8"))
         changed = [f"{k}: {then.get(k)} -> {v}" for k, v in preset.identity().items() if then.get(k) != v]
         if changed:
             raise TrainingError(f"{out} holds runs of another preset ({'; '.join(changed)}); choose another folder")

@@ -9,6 +9,8 @@ Few seeds do not show how far seeds spread. In 400 made experiments with 200 fac
 faces did. Where the seeds alone decided it was 78 times with three of them, 83 with five, 92 with ten.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from helpers.data import ImageError
@@ -37,14 +39,21 @@ def paired_interval(
     if values.shape != baseline.shape or values.ndim != 2 or not values.size:
         raise ImageError(f"a paired comparison needs two equal, filled shapes, not {values.shape} and {baseline.shape}")
     difference = values - baseline
-    rng = rng_for(seed)
-    seeds, images = difference.shape
-    means = np.empty(draws)
-    for i in range(draws):
-        drawn = difference[rng.integers(seeds, size=seeds)]
-        means[i] = drawn[:, rng.integers(images, size=images)].mean()
+    of_seeds, of_images = _counts(*difference.shape, draws, seed)
+    means = ((of_seeds @ difference) * of_images).sum(1) / difference.size
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(difference.mean()), float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _counts(seeds: int, images: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and each image is drawn: draws×S and draws×N. Equal for measures of one shape."""
+    rng = rng_for(seed)
+    of_seeds, of_images = np.empty((draws, seeds)), np.empty((draws, images))
+    for i in range(draws):
+        of_seeds[i] = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
+        of_images[i] = np.bincount(rng.integers(images, size=images), minlength=images)
+    return of_seeds, of_images
 
 
 def mean_intervals(

@@ -153,7 +153,7 @@ def compare(
         if rows that are there were trained for another time, or measured on another number of pictures
     """
     path = Path(out) / "candidates.json"
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, row in rows.items():
         if (row["minutes"], row["images"]) != (minutes, len(test)):
             raise TrainingError(

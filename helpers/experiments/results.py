@@ -21,15 +21,15 @@ def collect(out: str | Path) -> dict:
     if not files or not all((out / name).exists() for name in ("preset.json", "blurred.json")):
         raise ImageError(f"{out}: holds no ablations; run python -m helpers.experiments.ablations --out {out} first")
     return {
-        "preset": json.loads((out / "preset.json").read_text()),
-        "blurred": json.loads((out / "blurred.json").read_text()),
-        "runs": [json.loads(f.read_text()) for f in files],
+        "preset": json.loads((out / "preset.json").read_text(encoding="utf-8")),
+        "blurred": json.loads((out / "blurred.json").read_text(encoding="utf-8")),
+        "runs": [json.loads(f.read_text(encoding="utf-8")) for f in files],
     }
 
 
 def shipped_results(preset: str = "laptop") -> dict:
     """The recorded experiment that came with the course, of the preset "laptop" or "longer"."""
-    return json.loads((data_folder() / "results" / RESULTS[preset]).read_text())
+    return json.loads((data_folder() / "results" / RESULTS[preset]).read_text(encoding="utf-8"))
 
 
 def values_of(results: dict, name: str, column: str) -> np.ndarray:

@@ -113,7 +113,7 @@ class State:
     def load(cls, path: Path) -> "State":
         """What :meth:`save` wrote; the default state where there is no such file or nothing usable in it."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**{k: v for k, v in content.items() if k in {f.name for f in fields(cls)}})
         except (OSError, ValueError, TypeError, AttributeError):
             return cls()

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from skimage.metrics import structural_similarity
 
 from helpers import figures
+from helpers.face_rows import show_faces
 from helpers.inspector.panes import Pane
 from helpers.inspector.pictures import Picture
 from helpers.inspector.state import EDGES, State
@@ -33,8 +34,8 @@ HELP = {
     "code": "Everything the model knows of a face are 512 numbers. Upper three: mix two codes. Lower three: move one.",
     "gallery": "Click a face, or walk with the arrow keys and press Enter; sort at the left to find best and worst.",
 }
-# Both maps differ in lightness throughout, so they read in grey and for colour-blind eyes.
-ERRORS, LIKENESS = mpl.colormaps["PuOr_r"], mpl.colormaps["cividis"]
+# Both maps differ in lightness throughout, so they read in grey and for colour-blind eyes; signs as in face_rows.
+ERRORS, LIKENESS = mpl.colormaps["PuOr"], mpl.colormaps["cividis"]
 ERROR_SPAN, CHANGE_SPAN = 64, 32  # grey levels at the ends of the scale
 GALLERY = 100  # thesis, section 3.1: "the first 100 samples in the test set"
 THUMBS = {"sharp": "ground truth", "blurred": "blurred", "edges": "edge map", "restored": "restored"}
@@ -46,7 +47,7 @@ class NothingToShow(ValueError):
 
 
 def error_map(image: np.ndarray, truth: np.ndarray, span: int = ERROR_SPAN) -> np.ndarray:
-    """Brightness of ``image`` minus that of ``truth`` in colours, uint8 H×W×3: orange too bright, violet too dark."""
+    """Brightness of ``image`` minus that of ``truth`` in colours, uint8 H×W×3: violet too bright, orange too dark."""
     difference = image.astype(float).mean(-1) - truth.astype(float).mean(-1)
     return _coloured(ERRORS, 0.5 + difference / (2 * span))
 
@@ -266,16 +267,15 @@ def draw_view(bench: Workbench, state: State, picture: Picture, view: str, line:
 
 
 def _grid(panes: list[Pane], most: int, title: str) -> Figure:
+    """Panes in rows of ``most``, twice their size where the page is wide enough, their titles and notes below."""
     columns = min(len(panes), most)
-    rows = -(-len(panes) // columns)
-    figure, axes = figures.new(rows, columns, (2.4 * columns, 2.85 * rows + 0.3), title, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, pane in zip(axes.flat, panes, strict=False):
-        axis.axis("on")
-        figures.draw_image(axis, _rgb(pane.image), fill(pane.title, 30))
-        axis.set_xlabel(fill(pane.note, 36), fontsize=8)
-    return figure
+    side = 2 * SIZE if columns <= 4 else SIZE
+    rows, captions = {}, {}
+    for start in range(0, len(panes), columns):
+        some, label = panes[start : start + columns], " " * start  # rows without a label that can be seen
+        rows[label] = [_rgb(pane.image) for pane in some]
+        captions[label] = ["\n".join(fill(text, side // 6) for text in (p.title, p.note) if text) for p in some]
+    return show_faces(rows, title, captions=captions, side=side)
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def hardware(device: torch.device) -> dict:
     """What ran, in words, and how busy the machine was when it began."""
     names = [platform.processor() or platform.machine()]
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")] or names
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
@@ -163,13 +163,13 @@ def forget_peak(device: torch.device) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):  # only Linux keeps such a file
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def proc_status() -> dict[str, float]:
     """This process's memory as Linux counts it, in MB (VmHWM, VmRSS, RssAnon, RssFile ...); empty elsewhere."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
     return {name: int(rest.split()[0]) * 1024 / 1e6 for name, rest in (s.split(":", 1) for s in lines if "kB" in s)}

@@ -8,7 +8,7 @@ from helpers.engine.folders import atomic_write, write_json
 
 def merge(path: Path, part: str, result: dict) -> dict:
     """Put the result of one part into the file, beside what is there of the others; the whole content."""
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     content[part] = result
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)

@@ -440,7 +440,7 @@ def test_tiny_says_what_differs(tiny):
 def test_only_what_is_missing_is_run_again(tiny, tmp_path, monkeypatch, random_lpips):
     """A run that was lost comes back the same, whatever ran before it; the others are not touched."""
     lost, kept = tiny / f"edges-none-{SEED + 1}.json", tiny / f"thesis-{SEED}.json"
-    before, stamp = json.loads(lost.read_text()), kept.stat().st_mtime_ns
+    before, stamp = json.loads(lost.read_text(encoding="utf-8")), kept.stat().st_mtime_ns
     lost.unlink()
     original, called = ablations.run, []
 
@@ -451,7 +451,7 @@ def test_only_what_is_missing_is_run_again(tiny, tmp_path, monkeypatch, random_l
     monkeypatch.setattr(ablations, "run", spy)
     run_all(PRESETS["tiny"], tiny, lpips=random_lpips, progress=False)
     assert called == [("edges-none", SEED + 1)] and kept.stat().st_mtime_ns == stamp
-    again = json.loads(lost.read_text())
+    again = json.loads(lost.read_text(encoding="utf-8"))
     assert {**again, "seconds": 0, "date": ""} == {**before, "seconds": 0, "date": ""}
 
 
@@ -459,13 +459,13 @@ def test_collected(tiny, tmp_path, capsys):
     to = tmp_path / "new" / "results.json"
     ablations.main(["--collect", str(tiny), "--to", str(to)])
     assert "wrote 8 runs" in capsys.readouterr().out
-    assert json.loads(to.read_text()) == collect(tiny)
+    assert json.loads(to.read_text(encoding="utf-8")) == collect(tiny)
 
 
 def test_another_preset_is_refused(tiny, random_lpips):
     with pytest.raises(TrainingError, match="runs of another preset .*steps: 6 -> 7.*choose another folder"):
         run_all(replace(PRESETS["tiny"], steps=7), tiny, lpips=random_lpips, progress=False)
-    assert json.loads((tiny / "preset.json").read_text())["steps"] == 6
+    assert json.loads((tiny / "preset.json").read_text(encoding="utf-8"))["steps"] == 6
 
 
 @pytest.fixture
@@ -510,7 +510,7 @@ def test_parts_of_an_experiment(pretended, tmp_path, capsys):
 def test_errors_are_one_sentence(command, told, pretended, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "preset.json").write_text(json.dumps(asdict(PRESETS["tiny"])))
+    (tmp_path / "begun" / "preset.json").write_text(json.dumps(asdict(PRESETS["tiny"])), encoding="utf-8")
     with pytest.raises(SystemExit) as error:
         ablations.main(command)
     text = str(error.value.code)

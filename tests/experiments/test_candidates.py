@@ -46,7 +46,7 @@ def two(monkeypatch):
 
 def test_the_recorded_rows_are_of_these_networks(networks):
     """What chapter 13 shows: every candidate, under its title, with its number of trained parameters."""
-    recorded = json.loads((data_folder() / "results" / "candidates.json").read_text())
+    recorded = json.loads((data_folder() / "results" / "candidates.json").read_text(encoding="utf-8"))
     assert set(recorded) == set(CANDIDATES)
     for name, row in recorded.items():
         assert row["title"] == CANDIDATES[name][0] and row["parameters"] == count_parameters(networks[name])
@@ -151,7 +151,8 @@ def test_training(tmp_path, monkeypatch):
 def test_rows_and_the_second_call(two, random_lpips, monkeypatch, tmp_path):
     arguments = (["one", "two"], FACES, FACES[:5], 0.05, random_lpips, tmp_path)
     rows = compare(*arguments, progress=False)
-    assert json.loads((tmp_path / "candidates.json").read_text()) == rows and list(rows) == ["one", "two"]
+    assert json.loads((tmp_path / "candidates.json").read_text(encoding="utf-8")) == rows
+    assert list(rows) == ["one", "two"]
     for row in rows.values():
         assert row["parameters"] == count_parameters(small()) and row["steps"] == 3 and row["images"] == 5
         assert row["minutes"] == 0.05 and row["milliseconds"] > 0 and row["hardware"] and row["date"]
@@ -171,7 +172,7 @@ def test_a_training_that_was_stopped_keeps_its_number_of_steps(two, random_lpips
     arguments = (["one"], FACES, FACES[:5], 0.05, random_lpips, tmp_path)
     with pytest.raises(TrainingError, match="lights"):
         compare(*arguments, progress=False)
-    begun = json.loads((tmp_path / "candidates.json").read_text())["one"]
+    begun = json.loads((tmp_path / "candidates.json").read_text(encoding="utf-8"))["one"]
     assert begun["steps"] == 3 and "PSNR" not in begun
     monkeypatch.setattr(candidates, "train", lambda *rest: asked.append(rest[2]) or original(*rest))
     monkeypatch.setattr(candidates, "steps_within", None)  # must not be called
@@ -191,7 +192,7 @@ def test_measured_as_everything_is(two, random_lpips, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("minutes", "count"), [(0.002, 5), (0.001, 4)])
 def test_rows_of_another_kind_are_refused(two, random_lpips, minutes, count, tmp_path):
-    (tmp_path / "candidates.json").write_text(json.dumps({"one": {"minutes": 0.001, "images": 5}}))
+    (tmp_path / "candidates.json").write_text(json.dumps({"one": {"minutes": 0.001, "images": 5}}), encoding="utf-8")
     with pytest.raises(TrainingError, match="one was trained for 0.001 minutes and measured on 5 pictures, not"):
         compare(["two"], FACES, FACES[:count], minutes, random_lpips, tmp_path, progress=False)
 
@@ -219,14 +220,14 @@ def test_command_line_and_again(two, metric, tmp_path, capsys):
     out = tmp_path / "new" / "candidates.json"
     arguments = ["--out", str(out.parent), "--minutes", "0.05", "--limit", "16"]
     candidates.main([*arguments, "--candidates", "two"])
-    first = json.loads(out.read_text())
+    first = json.loads(out.read_text(encoding="utf-8"))
     assert list(first) == ["two"] and first["two"]["images"] == 16 and "the second" in capsys.readouterr().out
     candidates.main(arguments)
-    both = json.loads(out.read_text())
+    both = json.loads(out.read_text(encoding="utf-8"))
     assert both["two"] == first["two"] and set(both) == {"one", "two"}
     with pytest.raises(SystemExit, match="error: two was trained for 0.05 minutes .*choose another folder"):
         candidates.main([*arguments[:2], "--minutes", "0.002", *arguments[4:]])
-    assert json.loads(out.read_text()) == both
+    assert json.loads(out.read_text(encoding="utf-8")) == both
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def test_command_line(shared, tmp_path, capsys):
     assert [r["knob"] for r in rows["test"]] == [r["knob"] for r in rows["val"]] == list(skip_training.KNOBS)
     assert measured["elsewhere"]["rendered faces"]["knob"] == measured["knob"]
     assert rows["test"] != rows["val"] and path.read_bytes() == before
-    assert json.loads(path.with_suffix(".json").read_text()) == measured
+    assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == measured
 
 
 def test_command_line_without_an_edge_map(shared, tmp_path, monkeypatch):

@@ -400,7 +400,7 @@ def test_the_state_survives_a_restart(bench, tmp_path):
         and again.view.value == "maps"
         and again.position.value == 4
     )
-    (tmp_path / "state.json").write_text("{broken")
+    (tmp_path / "state.json").write_text("{broken", encoding="utf-8")
     assert Inspector(bench, remember=tmp_path / "state.json").state == State()
 
 

@@ -71,7 +71,7 @@ def test_downloads_are_sent(monkeypatch):
 
 def test_nothing_comes_from_elsewhere():
     """The script and the style name no other place, and every mode has its function."""
-    script, style = (HERE / "panes.js").read_text(), (HERE / "panes.css").read_text()
+    script, style = (HERE / "panes.js").read_text(encoding="utf-8"), (HERE / "panes.css").read_text(encoding="utf-8")
     assert "://" not in script + style and "import " not in script and "url(" not in style
     assert [mode for mode in MODES if f"    {mode}() {{" not in script] == []
 

@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_used_is_told(tmp_path, monkeypatch, kind):
     if kind == "empty":
         folder.mkdir()
     elif kind == "a file":
-        folder.write_text("no folder")
+        folder.write_text("no folder", encoding="utf-8")
     monkeypatch.setenv("COURSE_PHOTOS", str(folder))
     sets = PictureSets()
     assert sets.why_not("test") == ""

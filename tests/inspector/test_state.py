@@ -19,12 +19,12 @@ def test_survives_the_file(tmp_path):
     "content", ["", "[1, 2]", "null", '{"source": "nowhere"}', '{"noise": "much"}', '{"methods": ["magic"]}', "\x00"]
 )
 def test_a_useless_file_gives_the_default(tmp_path, content):
-    (tmp_path / "state.json").write_text(content)
+    (tmp_path / "state.json").write_text(content, encoding="utf-8")
     assert State.load(tmp_path / "state.json") == State() == State.load(tmp_path / "absent.json")
 
 
 def test_a_file_of_a_later_version_is_read_as_far_as_it_is_known(tmp_path):
-    (tmp_path / "state.json").write_text(json.dumps(asdict(State(index=3)) | {"colour": "blue"}))
+    (tmp_path / "state.json").write_text(json.dumps(asdict(State(index=3)) | {"colour": "blue"}), encoding="utf-8")
     assert State.load(tmp_path / "state.json") == State(index=3)
 
 

@@ -37,12 +37,12 @@ def grey(colours):
 
 
 def test_error_map_has_a_sign():
-    """No error is white, too bright turns orange, too dark violet; both get darker with the error."""
+    """No error is white, too bright turns violet, too dark orange; both get darker with the error."""
     truth = np.full((16, 16, 3), 120, np.uint8)
     none, bright, dark = (
         error_map((truth.astype(int) + by).astype(np.uint8), truth)[0, 0].astype(int) for by in (0, 40, -40)
     )
-    assert none.min() > 240 and bright[0] > bright[2] + 50 and dark[2] > dark[0] + 20
+    assert none.min() > 240 and dark[0] > dark[2] + 50 and bright[2] > bright[0] + 20
     steps = [grey(error_map(truth + by, truth))[0, 0] for by in (0, 10, 20, 40, 60)]
     assert steps == sorted(steps, reverse=True)
 

@@ -488,7 +488,7 @@ def test_size_of_the_published_networks(network, parameters, entries):
 @pytest.mark.parametrize(("network", "stage"), [(DiffIRS1, 1), (DiffIRS2, 2)])
 def test_names_and_shapes_of_the_published_networks(network, stage, official_keys):
     """Every name and every shape of the authors' list, none more."""
-    listed = json.loads((official_keys / f"diffir_full_s{stage}_deblur_gopro.keys.json").read_text())
+    listed = json.loads((official_keys / f"diffir_full_s{stage}_deblur_gopro.keys.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         model = network()
     assert {k: list(v.shape) for k, v in model.state_dict().items()} == dict(listed["keys"])

@@ -308,7 +308,7 @@ def test_size_of_the_published_networks(size):
 def test_names_and_shapes_of_the_published_networks(size, official_keys):
     """Every name and every shape of the authors' list, none more."""
     arguments, parameters, _, name = FULL[size]
-    listed = json.loads((official_keys / f"{name}.keys.json").read_text())
+    listed = json.loads((official_keys / f"{name}.keys.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         model = Generator(**arguments)
     assert {k: list(v.shape) for k, v in model.state_dict().items()} == dict(listed["keys"])

@@ -1,0 +1,83 @@
+"""Copies of the chapters for the book: their text and stored outputs, with sliders that need no kernel.
+
+A notebook stores of a widget only that there was one. Where the recorder has drawn a panel's pictures, the copy holds
+sliders that move through them (``static/panels.js``); where it has not, a sentence says what stands in the notebook.
+"""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+
+from notebooks.book import chapters
+from notebooks.book.first_cell import MARK, links
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def copy_chapters(sources: Path, recorded: Path, repository: str, tag: str) -> list[str]:
+    """Write all chapters into ``sources``, and the recorded pictures that they show below its ``_static``.
+
+    Parameters
+    ----------
+    recorded : what ``notebooks.book.recorder`` has made: a folder for each chapter with ``panels.json`` and pictures
+    repository, tag : where the buttons of the hosts lead; no buttons where ``repository`` is ""
+
+    Returns
+    -------
+    the names of the chapters, in order
+    """
+    for path in chapters():
+        notebook = nbformat.read(path, as_version=4)
+        panels = _recorded(recorded / path.stem)
+        notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith(MARK)]  # for Colab and Kaggle
+        for cell in notebook.cells:
+            if cell.cell_type != "code":
+                continue
+            shown = [output for output in cell.outputs if WIDGET in output.get("data", {})]
+            for number, output in enumerate(shown):
+                panel = panels.get(f"{cell.id}/{number}")
+                words = output["data"].get("text/plain", "")
+                output["data"] = nbformat.from_dict(
+                    {"text/html": live(panel, path.stem) if panel else still(words), "text/plain": words}
+                )
+        if panels:
+            pictures = sources / "_static" / "panels" / path.stem
+            shutil.copytree(recorded / path.stem, pictures, ignore=shutil.ignore_patterns("*.json"), dirs_exist_ok=True)
+        if repository:
+            title, _, rest = notebook.cells[0].source.partition("\n")
+            notebook.cells[0].source = f"{title}\n\n{links(path.name, repository, tag)}\n{rest}"
+        nbformat.write(notebook, sources / path.name)
+    return [path.stem for path in chapters()]
+
+
+def live(panel: dict, chapter: str) -> str:
+    """The HTML of a panel whose pictures are recorded."""
+    folder = f"_static/panels/{chapter}/"
+    if panel["kind"] == "panes":
+        data = html.escape(json.dumps(panel["panes"]), quote=True)
+        return f'<div class="course-panes" data-panes="{data}"></div>'
+    data = html.escape(json.dumps(panel["controls"]), quote=True)
+    return (
+        f'<div class="course-panel" data-folder="{folder}" data-controls="{data}">'
+        f'<img src="{folder}{panel["start"]}" alt="the picture that the sliders draw"></div>'
+    )
+
+
+def still(words: str) -> str:
+    """What stands in place of a panel that was not recorded: its controls by name."""
+    found = re.match(r"(\w+)\((.*)\)", words)
+    names = re.findall(r"(\w+)=", found[2]) if found else []
+    if words.startswith("Panel()"):
+        return "<p class='course-still'>This picture is drawn anew while the notebook runs.</p>"
+    what = f"A panel with the controls {', '.join(names)}" if names else "Controls"
+    return f"<p class='course-still'>{html.escape(what)} can be moved here when the notebook runs.</p>"
+
+
+def _recorded(folder: Path) -> dict[str, dict]:
+    """cell/number -> panel, of one chapter; {} if it was not recorded."""
+    path = folder / "panels.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
