@@ -483,3 +483,11 @@ def test_dark(browser, address):
     reader.shoot("dark")
     reader.context.close()
     assert (reader.errors, reader.remote) == ([], [])
+
+
+def test_links_of_a_chapter_lead_to_pages_of_the_book():
+    text = "[a](../helpers/engine/runs.py), [b](../helpers/losses.py), [c](../data/README.md), [d](#2-·-Adam), [e](01_x.ipynb)"
+    assert copies.leading(text) == (
+        "[a](reference/api/helpers.engine.md), [b](reference/api/helpers.md), [c](reference/data_sheet.md), d, "
+        "[e](01_x.ipynb)"
+    )

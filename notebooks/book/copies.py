@@ -12,9 +12,10 @@ from pathlib import Path
 
 import nbformat
 
-from notebooks.book import chapters
+from notebooks.book import ROOT, chapters
 from notebooks.book.first_cell import MARK, links
 
+DATA_PAGES = {"README.md": "data_sheet", "results/benchmarks.md": "speed"}  # below data/ -> page of reference
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -35,6 +36,8 @@ def copy_chapters(sources: Path, recorded: Path, repository: str, tag: str) -> l
         panels = _recorded(recorded / path.stem)
         notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith(MARK)]  # for Colab and Kaggle
         for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = leading(cell.source)
             if cell.cell_type != "code":
                 continue
             shown = [output for output in cell.outputs if WIDGET in output.get("data", {})]
@@ -51,7 +54,24 @@ def copy_chapters(sources: Path, recorded: Path, repository: str, tag: str) -> l
             title, _, rest = notebook.cells[0].source.partition("\n")
             notebook.cells[0].source = f"{title}\n\n{links(path.name, repository, tag)}\n{rest}"
         nbformat.write(notebook, sources / path.name)
+    shutil.copytree(ROOT / "notebooks" / "pictures", sources / "pictures", dirs_exist_ok=True)
     return [path.stem for path in chapters()]
+
+
+def leading(text: str) -> str:
+    """A chapter's text whose links to sources and data lead to the book's pages; places in the same chapter are named.
+
+    A notebook links to files that lie beside it; the book has the docstrings of a module on its package's page.
+    """
+
+    def page(found: re.Match) -> str:
+        package = ".".join(("helpers", *Path(found[1]).parts[:-1]))
+        return f"](reference/api/{package}.md)"
+
+    text = re.sub(r"\]\(\.\./helpers/([\w/]+)\.py\)", page, text)
+    for file, name in DATA_PAGES.items():
+        text = text.replace(f"](../data/{file})", f"](reference/{name}.md)")
+    return re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", text)
 
 
 def live(panel: dict, chapter: str) -> str:

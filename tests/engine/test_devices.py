@@ -12,13 +12,11 @@ import torch
 from helpers.engine.devices import device_for
 from helpers.losses import TotalLoss
 from helpers.metrics import evaluate, summary
-from helpers.networks import DeblurModel
 from helpers.pairs import Pairs
 from helpers.restorer import Restorer
-from helpers.seeds import seed_everything
 from helpers.training import Recipe, Trainer
 from tests.benchmarks import ours
-from tests.benchmarks.measure import Setup
+from tests.benchmarks.measure import Setup, untrained
 from tests.test_training import CHEAP, CODE, SmallModel
 
 
@@ -50,8 +48,7 @@ def test_a_step_in_float32_gives_the_plain_loss(device, faces, random_lpips):
     run = ours.Ours(Setup.quick(device), 4, faces, random_lpips, precision="no")
     indices = next(ours.order(len(faces), 4))[1]
     batch = Pairs(faces, flip=True).batch(indices.tolist(), 0)
-    seed_everything()
-    model = DeblurModel(16, 64).train()
+    model = untrained(Setup.quick(device)).cpu().train()
     with torch.no_grad():
         restored, z_deblur, z_gt = model(batch.input, batch.target)
         expected = TotalLoss(random_lpips)(restored, batch.target, z_deblur, z_gt)["total"].item()
