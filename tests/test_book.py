@@ -487,8 +487,8 @@ def test_dark(browser, address):
 
 def test_links_of_a_chapter_lead_to_pages_of_the_book():
     text = "[a](../helpers/engine/runs.py), [b](../helpers/losses.py), [c](../data/README.md), "
-    text += "[d](#2-·-Adam), [e](01_x.ipynb)"
+    text += '[d](#2-·-Adam), [e](01_x.ipynb), <a href="02_y.ipynb">f</a>'
     assert copies.leading(text) == (
         "[a](reference/api/helpers.engine.md), [b](reference/api/helpers.md), [c](reference/data_sheet.md), d, "
-        "[e](01_x.ipynb)"
+        '[e](01_x.ipynb), <a href="02_y.html">f</a>'
     )

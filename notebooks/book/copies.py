@@ -71,6 +71,7 @@ def leading(text: str) -> str:
     text = re.sub(r"\]\(\.\./helpers/([\w/]+)\.py\)", page, text)
     for file, name in DATA_PAGES.items():
         text = text.replace(f"](../data/{file})", f"](reference/{name}.md)")
+    text = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', text)  # what is written as HTML stays as it is
     return re.sub(r"\[([^\]]+)\]\(#[^)]*\)", r"\1", text)
 
 
