@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.restoration import wiener
 from torch import nn
 
 from helpers.data import ImageError, denormalise
@@ -24,12 +23,13 @@ from helpers.engine.devices import device_for
 from helpers.experiments.skip_model import KNOB, model_of
 from helpers.perceptual import load_lpips
 from helpers.restorer import Restorer
-from helpers.reviewed.approximations import Known, from_params
+from helpers.reviewed.approximations import from_params
 from helpers.reviewed.autodecoder import small_generator
 from helpers.reviewed.diffir import PRIOR, SMALL, DiffIRS2
 from helpers.reviewed.inversion import MultiResolutionLoss, invert
 from helpers.reviewed.pmrf import SIGMA_S, Pmrf, UNet
 from helpers.seeds import SEED
+from helpers.wiener import deconvolve
 
 # Called with the steps done and the steps there are; False stops the search.
 OnStep = Callable[[int, int], bool]
@@ -147,28 +147,18 @@ class Blind(Skip):
 
 
 class Wiener(Method):
-    """Wiener's filter (scikit-image) with the blur known: classical, without training."""
+    """Wiener's filter with the blur known: classical, without training (:mod:`helpers.wiener`).
+
+    Its one constant, :data:`helpers.wiener.NOISE`, is chosen on validation faces by ``python -m helpers.wiener``.
+    """
 
     name, title, knows_blur = "wiener", "Wiener filter, blur known", True
-    balance = 0.4  # of 0.1, 0.2, 0.4, 0.8 and 1.6 the best in PSNR on 20 validation faces
 
     def __init__(self, device: str | torch.device | None = None):
         pass
 
     def restore(self, blurred, params=None, on_step=None):
-        margin, out = 32, []
-        for image, own in zip(blurred, _params_of(params, blurred), strict=True):
-            point = torch.zeros(1, 3, 63, 63)
-            point[..., 31, 31] = 1
-            blurs = [part for part in from_params([own]).parts if isinstance(part, Known)]
-            for blur in blurs:
-                point = blur(point)
-            kernel = point[0, 0].numpy()
-            # The blur mirrored the border, so the border is mirrored before the filter, which thinks it periodic.
-            padded = np.pad(image / 255.0, [(margin, margin)] * 2 + [(0, 0)], mode="reflect")
-            planes = [wiener(padded[..., c], kernel, self.balance) for c in range(3)]
-            out.append(np.stack(planes, -1)[margin:-margin, margin:-margin])
-        return (np.stack(out).clip(0, 1) * 255).round().astype(np.uint8)
+        return deconvolve(blurred, _params_of(params, blurred))
 
 
 class Flow(Method):

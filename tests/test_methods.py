@@ -344,6 +344,8 @@ def test_wiener_sharpens_what_is_blurred_alone():
         restored = load_method("wiener").restore(batch.blurred, batch.params)
         before, after = (np.square(x - faces.astype(float)).mean((1, 2, 3)) for x in (batch.blurred, restored))
         assert (after < before).all()
+        if degradation == "celebablur":  # 4 dB and more in the mean; a third of it with a border that rings
+            assert np.log10(before / after).mean() > 0.4
 
 
 @pytest.fixture(scope="module")
