@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.data import ImageError, load_faces
-from helpers.realism import pyramid, sliced_wasserstein
+from helpers.realism import projected_distance, pyramid, sliced_wasserstein
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,13 @@ def test_pyramid_by_hand():
     assert torch.allclose(again, x, atol=1e-5)
     assert all(level.abs().max() < 1e-5 for level in pyramid(torch.full((1, 3, 64, 64), 0.3))[:-1])
     assert [level.shape[-1] for level in pyramid(x, smallest=64)] == [64]
+
+
+def test_distance_on_one_line_and_on_two():
+    """0, 1 against 2, 4: 0 goes to 2, 1 to 4, 2.5 on average; a second line on which nothing moves halves it."""
+    a, b = torch.tensor([[0.0, 5.0], [1.0, 6.0]]), torch.tensor([[4.0, 6.0], [2.0, 5.0]])
+    assert projected_distance(a, b, torch.tensor([[1.0], [0.0]])).item() == 2.5
+    assert projected_distance(a, b, torch.eye(2)).item() == 1.25
 
 
 def test_a_set_and_itself_are_as_far_as_chance(sets):
