@@ -16,6 +16,7 @@ metrics   the five measures of section 3.2, always beside the blurred input's
 evaluation  their table for a checkpoint (section 3.3); ``python -m helpers.evaluation``
 restorer  a trained model applied to pictures
 methods   every restoration method behind one call
+wiener    the filter for a known blur; its constant is chosen by ``python -m helpers.wiener``
 linear    what a linear map through as many numbers as the code does; ``python -m helpers.linear``
 photograph  a photograph's file, with what it holds besides pixels
 restore   a square of a photograph, of any size, restored and put back; ``python -m helpers.restore --help``
@@ -54,6 +55,7 @@ reviewed     the three methods that the thesis reviews (chapter 1)
   diffir       CPEN, DIRformer, Denoiser and both stages (section 1.4)
   diffir_training  its stages; ``python -m helpers.reviewed.diffir_training``
   stages       what these two trainings share
+  studies      what is measured on many faces for chapters 02 to 04; ``python -m helpers.reviewed.studies``
   official_weights  the authors' published weights, read without executing them
 experiments  past the thesis (chapter 13)
   skip_model   the better model: skips, two corrections, a knob
@@ -67,7 +69,7 @@ experiments  past the thesis (chapter 13)
   bootstrap    how sure a difference is: paired intervals over test faces and seeds
 exercises    what readers build in the chapters: checks that say what is wrong, and solutions
   build        the mechanism; the exercises of each chapter: ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09,
-               ch10, ch11, ch12, ch13
+               ch10, ch11, ch12, ch13, ch14
 inspector    the page of chapter 12
   state        what its controls stand at
   pictures     what sets hold, and one picture of them degraded as the controls say

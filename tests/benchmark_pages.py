@@ -1,4 +1,5 @@
-"""The inspector's page for several people at once: ``python -m tests.benchmark_pages --pages 10``.
+"""The inspector's page for several people at once: ``python -m tests.benchmark_pages --pages 10``; with ``--record``
+into ``data/results/pages.json``, from which README and the page for a class take their figures.
 
 Serves chapter 12 as the README says, opens it in many windows at the same moment, and prints the time until the first
 picture and the memory of the kernels; whether a photograph that one page was given can be found in another; and how
@@ -7,6 +8,8 @@ long kernels live on whose browser has been ended without a word. Needs Chromium
 
 import argparse
 import asyncio
+import os
+import platform
 import statistics
 import tempfile
 import time
@@ -15,9 +18,11 @@ from pathlib import Path
 import psutil
 from playwright.async_api import async_playwright
 
+from helpers.engine.folders import write_json
 from tests.conftest import ROOT
 from tests.test_browser import CHROMIUM, PATIENCE, server
 
+RECORDED = ROOT / "data" / "results" / "pages.json"
 PICTURE = ".inspector .main canvas.zooms"
 
 
@@ -60,7 +65,7 @@ async def upload_stays(pages, photograph: Path) -> bool:
     return not any(photograph.name in text for text in others)
 
 
-async def measure(address: str, count: int, photograph: Path, server_process: psutil.Process) -> None:
+async def measure(address: str, count: int, photograph: Path, server_process: psutil.Process) -> dict:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = await asyncio.gather(*(first_picture(browser, address) for _ in range(count)))
@@ -68,23 +73,29 @@ async def measure(address: str, count: int, photograph: Path, server_process: ps
         running = kernels()
         sizes = [megabytes(p) for p in running]
         spent = [sum(p.cpu_times()[:2]) for p in running]
-        print(f"{count} pages, {len(running)} kernels")
-        print(f"time to the first picture: {min(seconds):.0f} to {max(seconds):.0f} s")
-        print(f"processor time of a kernel until then: {statistics.median(spent):.1f} s")
-        print(f"memory of a kernel: {statistics.median(sizes):.0f} MB, all: {sum(sizes) / 1000:.1f} GB")
-        print(f"memory of the server: {megabytes(server_process):.0f} MB")
+        found = {
+            "pages": count,
+            "seconds to the first picture": [round(min(seconds)), round(max(seconds))],
+            "processor seconds of a kernel": round(statistics.median(spent), 1),
+            "memory of a kernel (MB)": round(statistics.median(sizes)),
+            "memory of all kernels (GB)": round(sum(sizes) / 1000, 1),
+            "memory of the server (MB)": round(megabytes(server_process)),
+        }
         if count > 1:
-            print(f"a photograph stays with its page: {await upload_stays(pages, photograph)}")
+            found["a photograph stays with its page"] = await upload_stays(pages, photograph)
         await browser.close()  # every page at once, without a word
         ended = time.perf_counter()
         while kernels() and time.perf_counter() - ended < 180:
             await asyncio.sleep(0.5)
-        print(f"kernels {len(kernels())}, {time.perf_counter() - ended:.0f} s after their browsers had ended")
+        found["kernels left"] = len(kernels())
+        found["seconds until they had ended"] = round(time.perf_counter() - ended)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark_pages", description=__doc__.split("\n\n")[0])
     parser.add_argument("--pages", type=int, default=10)
+    parser.add_argument("--record", action="store_true", help="write data/results/pages.json")
     args = parser.parse_args()
     arguments = ["voila", "12_inspector.ipynb", "--no-browser", "--port={port}"]
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +105,13 @@ def main() -> None:
         _draw(photograph)
         with server(*arguments, cwd=Path(folder)) as address:
             (process,) = [p for p in psutil.Process().children() if "voila" in _line(p)]
-            asyncio.run(measure(address, args.pages, photograph, process))
+            load = os.getloadavg()[0]
+            found = asyncio.run(measure(address, args.pages, photograph, process))
+    found |= {"hardware": f"{platform.machine()}, {os.cpu_count()} cores", "load before": round(load, 1)}
+    found["date"] = time.strftime("%Y-%m-%d")
+    print(*(f"{what}: {value}" for what, value in found.items()), sep="\n")
+    if args.record:
+        write_json(RECORDED, found)
 
 
 def _draw(path: Path) -> None:

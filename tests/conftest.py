@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import matplotlib
+import nbval.kernel
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from helpers.perceptual import Lpips, load_lpips  # noqa: E402
+from tests.kernels import patient  # noqa: E402
+
+nbval.kernel.start_new_kernel = patient(nbval.kernel.start_new_kernel)
 
 # The same examples every time, however slow the machine is.
 settings.register_profile("course", derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck)

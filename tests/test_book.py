@@ -278,8 +278,26 @@ def test_every_other_number_of_the_readme():
     assert f"σ from {blur.sigma[0]:g} to {blur.sigma[1]:g}" in text
     short = re.search(r"A short course is ([\d, and]+)\.", text)
     assert set(re.findall(r"\d\d", short[1])) <= {p.stem[:2] for p in chapters()}
-    rest = re.sub(rf"3\.{low} to 3\.{int(high) - 1}|{said[0]}|σ from \d to \d|{re.escape(short[0])}", "", text)
+    taken = tables.read(tables.RESULTS / "pages.json")
+    assert taken["pages"] == 10 and taken["kernels left"] == 0 and taken["a photograph stays with its page"]
+    memory = f"Ten pages take {taken['memory of all kernels (GB)']} GB"
+    assert memory in text
+    known = rf"3\.{low} to 3\.{int(high) - 1}|{said[0]}|σ from \d to \d|{re.escape(short[0])}|{memory}"
+    rest = re.sub(known, "", text)
     assert re.findall(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])", rest.replace("2025)", "").replace("Table 1", "")) == []
+
+
+def test_a_page_for_a_class_has_what_was_recorded():
+    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    taken = tables.read(tables.RESULTS / "pages.json")
+    low, high = taken["seconds to the first picture"]
+    for said in (
+        f"{taken['memory of a kernel (MB)'] / 1000:.2f} GB, all ten {taken['memory of all kernels (GB)']} GB",
+        f"{taken['memory of the server (MB)'] / 1000:.2f} GB",
+        f"after {low} to {high} s; each needs {taken['processor seconds of a kernel']:.0f} s of a processor",
+        f"all had ended {taken['seconds until they had ended']} s later",
+    ):
+        assert said in text
 
 
 def opening(path: Path, start: str) -> str:
@@ -487,8 +505,9 @@ def test_dark(browser, address):
 
 def test_links_of_a_chapter_lead_to_pages_of_the_book():
     text = "[a](../helpers/engine/runs.py), [b](../helpers/losses.py), [c](../data/README.md), "
-    text += '[d](#2-·-Adam), [e](01_x.ipynb), <a href="02_y.ipynb">f</a>'
+    text += '[d](#2-·-Adam), [e](01_x.ipynb), <a href="02_y.ipynb">f</a>, '
+    text += "[g](07_z.ipynb#7-·-What-can-512-numbers-hold,-and-what-not?)"
     assert copies.leading(text) == (
         "[a](reference/api/helpers.engine.md), [b](reference/api/helpers.md), [c](reference/data_sheet.md), d, "
-        '[e](01_x.ipynb), <a href="02_y.html">f</a>'
+        '[e](01_x.ipynb), <a href="02_y.html">f</a>, [g](07_z.ipynb#7--what-can-512-numbers-hold-and-what-not)'
     )

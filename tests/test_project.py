@@ -259,7 +259,7 @@ LAYERS = (
     ("thesis",),
     ("reviewed",),
     ("experiments",),
-    ("methods", "comparison", "matrix", "restore"),
+    ("wiener", "methods", "comparison", "matrix", "restore"),
     ("exercises", "inspector"),
 )
 

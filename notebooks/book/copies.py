@@ -68,7 +68,12 @@ def leading(text: str) -> str:
         package = ".".join(("helpers", *Path(found[1]).parts[:-1]))
         return f"](reference/api/{package}.md)"
 
+    def heading(found: re.Match) -> str:
+        """JupyterLab's anchor is a heading with hyphens for blanks; the book's has small letters, no punctuation."""
+        return f"]({found[1]}#{re.sub(r'[^-a-z0-9_]', '', found[2].lower())})"
+
     text = re.sub(r"\]\(\.\./helpers/([\w/]+)\.py\)", page, text)
+    text = re.sub(r"\]\((\d\d_\w+\.ipynb)#([^)]*)\)", heading, text)
     for file, name in DATA_PAGES.items():
         text = text.replace(f"](../data/{file})", f"](reference/{name}.md)")
     text = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', text)  # what is written as HTML stays as it is

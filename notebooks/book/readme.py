@@ -27,9 +27,10 @@ ABOUT = {  # what each chapter is about
     "08": "what supervising the latent code can and cannot do",
     "09": "what each term of the loss does, alone and in the weighted sum",
     "10": "one step by hand, the schedule, a real run, where the time goes",
-    "11": "five metrics, Table 1 of the thesis beside ours, what metrics cannot see",
+    "11": "metrics by hand, what a network must beat, intervals, what metrics cannot see",
     "12": "an interactive page: all methods side by side, also on your own photograph",
     "13": "what each ingredient is worth; a better model, with a knob",
+    "14": "photographs with any blur: a model trained blind, a matrix of harm, what is invented",
 }
 CASES = {  # columns of the table of photographs: case of the matrix -> heading
     "celebablur": "blur of the thesis",

@@ -244,10 +244,10 @@ def test_one_that_fails_does_not_stop_the_others(fresh, monkeypatch):
 
 def test_one_that_hangs_is_ended(fresh, monkeypatch):
     sent_in(fresh, "ada", "bob")
-    monkeypatch.setattr(grading, "GRADE_TIMEOUT", 2)
+    monkeypatch.setattr(grading, "GRADE_TIMEOUT", 6)  # a busy machine needs seconds for the other one
     grader(monkeypatch, {"ada": lambda course: time.sleep(600)})
     remarks = commands.grade(fresh, LAST)
-    assert remarks["ada"][0].startswith("NOT GRADED: was stopped after 2 s") and graded(fresh) == ["bob"]
+    assert remarks["ada"][0].startswith("NOT GRADED: was stopped after 6 s") and graded(fresh) == ["bob"]
 
 
 def test_two_at_a_time(fresh, monkeypatch):
