@@ -9,6 +9,7 @@ The package ``lpips`` brings its learned channel weights w_l; the AlexNet beneat
 4. else a random trunk from a fixed seed, with a warning; every table then says "LPIPS (random trunk)"
 """
 
+import importlib.util
 import os
 import socket
 import warnings
@@ -28,18 +29,18 @@ class Lpips(nn.Module):
 
     def __init__(self, trunk: dict[str, torch.Tensor] | None):
         super().__init__()
-        import lpips  # here, because it pulls in torchvision, which takes seconds
-
         rng = torch.random.get_rng_state()
         torch.default_generator.manual_seed(0)  # the random trunk is the same one everywhere; built on the CPU
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # lpips 0.1.4 calls torchvision in a way that it declares outdated
-            self.net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        self.trunk = _alexnet_features()
         torch.random.set_rng_state(rng)
         self.name = "LPIPS (random trunk)" if trunk is None else "LPIPS"
         if trunk is not None:
-            own = self.net.net.state_dict()  # its names are "slice1.0.weight": the number is the layer's in AlexNet
-            self.net.net.load_state_dict({k: trunk["features." + k.split(".", 1)[1]] for k in own})
+            self.trunk.load_state_dict({name: trunk["features." + name] for name in self.trunk.state_dict()})
+        for layer, weights in enumerate(_package_weights()):
+            self.register_buffer(f"weights{layer}", weights)
+        # What the package subtracts from images in [-1, 1] and divides them by, before AlexNet sees them.
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[None, :, None, None])
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[None, :, None, None])
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True):
@@ -48,7 +49,12 @@ class Lpips(nn.Module):
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """φ_l of equation 47: the activations after AlexNet's five ReLUs."""
-        return list(self.net.net(self.net.scaling_layer(images)))
+        x, found = (images - self.shift) / self.scale, []
+        for layer in self.trunk:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found.append(x)
+        return found
 
     def unit_features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The same with every pixel's channel vector scaled to length 1, which equation 47 leaves out."""
@@ -60,7 +66,7 @@ class Lpips(nn.Module):
 
     def channel_weights(self) -> list[torch.Tensor]:
         """The learned weights of each layer's squared differences, 1×C×1×1 (equation 47's w_l, squared)."""
-        return [lin.model[-1].weight for lin in self.net.lins]
+        return [getattr(self, f"weights{layer}") for layer in range(5)]
 
     def forward(self, restored: torch.Tensor, target: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
         """Equation 47 for each pair of images; the gradient flows to ``restored`` alone.
@@ -75,6 +81,27 @@ class Lpips(nn.Module):
 
     def __repr__(self) -> str:
         return f"Lpips({self.name})"
+
+
+def _alexnet_features() -> nn.Sequential:
+    """AlexNet up to its last ReLU, numbered as torchvision's ``features``; importing torchvision would take seconds."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2),
+        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2),
+        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True),
+    )  # fmt: skip
+
+
+def _package_weights() -> list[torch.Tensor]:
+    """The learned channel weights of the package ``lpips``, 1×C×1×1 for each of the five layers.
+
+    They are read from its file without importing it, since it imports torchvision.
+    """
+    package = Path(importlib.util.find_spec("lpips").submodule_search_locations[0])
+    state = torch.load(package / "weights" / "v0.1" / "alex.pth", map_location="cpu", weights_only=True)
+    return [state[f"lin{layer}.model.1.weight"] for layer in range(5)]
 
 
 def load_lpips(trunk: str | Path | None = None, device: str | torch.device = "cpu") -> Lpips:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 
 from helpers.data import normalise
 from helpers.perceptual import Lpips, load_lpips
-from tests.conftest import make_faces
+from tests.benchmarks.plain import package_lpips
+from tests.conftest import ROOT, make_faces
 
 
 def seeded(seed: int, size: int = 64) -> torch.Tensor:
@@ -79,7 +82,15 @@ def test_equals_the_lpips_package(metric, request):
     """Its own forward pass on the same trunk; it adds 1e-10 to lengths where we clamp them."""
     metric = request.getfixturevalue(metric)
     a, b = seeded(0), seeded(1)
-    assert torch.allclose(metric(a, b), metric.net(a, b).flatten(), rtol=1e-4, atol=1e-7)
+    assert torch.allclose(metric(a, b), package_lpips(metric)(a, b).flatten(), rtol=1e-4, atol=1e-7)
+
+
+def test_the_package_is_not_imported():
+    """It imports torchvision and with it PyTorch's compiler: seconds of every notebook's first cell."""
+    code = "import sys; from helpers.perceptual import load_lpips; load_lpips()"
+    code += "; print({'lpips', 'torchvision'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_pinned_values_on_the_true_trunk(true_lpips):
@@ -121,7 +132,7 @@ def test_gradient_is_finite_for_equal_images(random_lpips):
 def test_gradient_is_finite_where_all_features_are_zero(dtype):
     """With biases far below zero every ReLU gives 0: length 0, no direction, still no NaN; also in 16 bits."""
     metric = Lpips(None)
-    first = next(m for m in metric.net.net.modules() if isinstance(m, torch.nn.Conv2d))
+    first = metric.trunk[0]
     first.bias.data.fill_(-1e4)
     a, b = seeded(0).requires_grad_(), seeded(1)
     assert metric.features(a)[0].abs().sum() == 0
@@ -167,7 +178,7 @@ def test_the_random_trunk_leaves_the_random_numbers_alone():
 @pytest.fixture
 def trunk_file(tmp_path, random_lpips):
     """The random trunk under torchvision's names, as a stand-in for AlexNet's file; its first bias is marked."""
-    state = {"features." + k.split(".", 1)[1]: v.clone() for k, v in random_lpips.net.net.state_dict().items()}
+    state = {"features." + name: value.clone() for name, value in random_lpips.trunk.state_dict().items()}
     state["features.0.bias"].fill_(0.125)
     path = tmp_path / "trunk.pth"
     torch.save(state, path)
@@ -175,7 +186,7 @@ def trunk_file(tmp_path, random_lpips):
 
 
 def first_bias(metric: Lpips) -> float:
-    return metric.net.net.state_dict()["slice1.0.bias"].mean().item()
+    return metric.trunk[0].bias.mean().item()
 
 
 def test_trunk_by_argument_and_by_variable(trunk_file, no_trunk, monkeypatch):

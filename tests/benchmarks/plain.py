@@ -27,7 +27,8 @@ def package_lpips(metric: Lpips) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    net.load_state_dict(metric.net.state_dict())
+    trunk = metric.trunk.state_dict()  # the package's names are "slice1.0.weight": the number is the layer's in AlexNet
+    net.net.load_state_dict({name: trunk[name.split(".", 1)[1]] for name in net.net.state_dict()})
     return net.to(next(metric.parameters()).device)
 
 
