@@ -54,6 +54,19 @@ class Photograph:
             for another suffix, and where the file cannot be written
         """
         path, kind = Path(path), format_of(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, lambda part: self._write(part, kind))
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
+
+    def png(self) -> bytes:
+        """What :meth:`save` writes into a PNG file."""
+        file = io.BytesIO()
+        self._write(file, "PNG")
+        return file.getvalue()
+
+    def _write(self, file, kind: str) -> None:
         pixels = self.pixels
         if self.alpha is not None:
             alpha = self.alpha[..., None]
@@ -63,11 +76,7 @@ class Photograph:
         options |= {"icc_profile": self.icc} if self.icc else {}
         if self.exif and (kind != "JPEG" or len(self.exif) <= JPEG_SEGMENT):
             options["exif"] = self.exif
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, lambda part: Image.fromarray(pixels).save(part, kind, **options))
-        except (OSError, ValueError) as error:
-            raise ImageError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
+        Image.fromarray(pixels).save(file, kind, **options)
 
 
 def format_of(path: str | Path) -> str:

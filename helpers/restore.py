@@ -13,7 +13,8 @@ and 0.6 s on one core of a processor.
 
 In a shell::
 
-    python -m helpers.restore photo.jpg --out restored.png --square 120,80,300
+    python -m helpers.restore photo.jpg --out restored.png                         # where a face is found
+    python -m helpers.restore photo.jpg --out restored.png --square 120,80,300     # left, top, side
     python -m helpers.restore my/photos --out my/restored
 """
 
@@ -29,6 +30,7 @@ from tqdm.auto import tqdm
 from helpers.engine.commands import exit_on_error, printable
 from helpers.engine.errors import ImageError
 from helpers.engine.runs import stop_on_signals
+from helpers.finder import propose
 from helpers.methods import METHODS, Method, Skip, available, load_method
 from helpers.photograph import FORMATS, SMALLEST, Box, checked_box, format_of, put_back, read_photograph
 from helpers.photos import list_images
@@ -166,6 +168,10 @@ def restore_file(
 ) -> str:
     """Restore one file into another and say in a sentence what was done.
 
+    Parameters
+    ----------
+    box : the square; by default that of the face that :mod:`helpers.finder` is surest of, or the largest centred one
+
     Raises
     ------
     ImageError
@@ -175,11 +181,13 @@ def restore_file(
     if Path(out).exists() and not force:
         raise ImageError(f"{out}: is there already; --force writes over it")
     photograph = read_photograph(source)
+    (box, *_), why, _ = propose(photograph.pixels) if box is None else ([box], "", True)
     left, top, side = box = checked_box(photograph.pixels, box, str(source))
     photograph.pixels = restore_photograph(photograph.pixels, method, box)
     photograph.save(out)
     seen = working_side(side, method)
-    return f"wrote {out}: the square {left},{top},{side}" + ("" if seen == side else f", restored at {seen} pixels")
+    told = f"wrote {out}: the square {left},{top},{side}" + (f" ({why})" if why else "")
+    return told + ("" if seen == side else f", restored at {seen} pixels")
 
 
 def files_of(source: str | Path, out: str | Path) -> list[tuple[Path, Path]]:
@@ -231,7 +239,9 @@ def main(argv: list[str] | None = None) -> None:
     command = argparse.ArgumentParser(prog="python -m helpers.restore", description="Restore a square of photographs.")
     command.add_argument("photograph", help="a picture, or a folder: every picture below it")
     command.add_argument("--out", required=True, help="the file to write (.png, .jpg, .webp), or a folder for a folder")
-    command.add_argument("--square", type=_box, help="left,top,side in upright pixels; by default the largest, centred")
+    command.add_argument(
+        "--square", type=_box, help="left,top,side in upright pixels; by default where a face is found"
+    )
     names = ", ".join(n for n, m in METHODS.items() if not m.knows_blur)
     command.add_argument("--method", help=f"{names}; by default blind, or skip where that is not there")
     command.add_argument("--knob", type=_knob, help="of the skip model: 0 near to the truth, 1 sharp")
@@ -255,8 +265,7 @@ def main(argv: list[str] | None = None) -> None:
                 tqdm.write(f"error: {error}", file=sys.stderr)
                 continue
             done += 1
-            if one:
-                print(told)
+            tqdm.write(told)
     if not one:
         print(f"restored {done} of {len(files)} pictures into {args.out}")
     if failed:

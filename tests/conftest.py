@@ -169,6 +169,12 @@ def data_without_blind(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def data_without_finder(tmp_path_factory) -> Path:
+    """A data folder without the face finder, for ``COURSE_DATA``."""
+    return linked_data(tmp_path_factory.mktemp("data"), "finder")
+
+
+@pytest.fixture(scope="session")
 def data_with_blind(tmp_path_factory) -> Path:
     """A data folder in which a small random network, its knob at 0.4, stands for the model that was trained blind."""
     from helpers.engine.checkpoints import save_checkpoint

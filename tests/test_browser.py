@@ -19,10 +19,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from skimage.data import astronaut
 
-from helpers.data import load_faces
+from helpers.data import denormalise, load_faces, normalise
+from helpers.degrade import MATRIX, GaussianBlur
+from helpers.engine.checkpoints import shipped
 from helpers.engine.folders import data_folder
+from helpers.finder import iou
 from helpers.inspector import State
+from helpers.metrics import psnr
+from helpers.seeds import rng_for
 from tests.conftest import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -105,6 +111,8 @@ def place(tmp_path_factory) -> Path:
     face = load_faces("val", 1)[0]
     tall = cv2.resize(np.concatenate([face, face[::-1]]), None, fx=3, fy=3)
     cv2.imwrite(str(place / "me.jpg"), tall[..., ::-1])
+    person = cv2.resize(astronaut(), (256, 256), interpolation=cv2.INTER_AREA)[..., ::-1]
+    cv2.imwrite(str(place / "two.png"), np.concatenate([person, person[:, ::-1]], axis=1))
     (place / "notes.jpg").write_text("this is no picture", encoding="utf-8")
     return place
 
@@ -318,6 +326,27 @@ def slow_method(page: Page):
     assert not cancel.is_visible()
 
 
+def next_face(page: Page, chooser, place: Path):
+    """Two people side by side: the square is on a face, the button moves it onto the other, and the result follows."""
+    chooser.set_input_files(place / "two.png")
+    button = page.page.get_by_role("button", name="next face")
+    button.wait_for()
+    page.page.get_by_text("2 faces were found; this is number 1.").wait_for()
+    square, stage = page.page.locator(".square"), page.page.locator(".stage")
+
+    def middle() -> float:
+        """Of the square, from left to right, as a share of the photograph's width."""
+        inner, outer = square.bounding_box(), stage.bounding_box()
+        return (inner["x"] + inner["width"] / 2 - outer["x"]) / outer["width"]
+
+    first, restored = middle(), page.pixels(2)
+    button.click()
+    page.page.get_by_text("this is number 2.").wait_for()
+    page.becomes_other(2, restored)
+    assert sorted([first, middle()]) == pytest.approx([0.22, 0.78], abs=0.08)
+    page.shoot("next_face")
+
+
 def photograph(page: Page, place: Path):
     """A file that is none is refused on the screen; a photograph is restored and its result saved."""
     page.page.get_by_role("button", name="your photo").click()
@@ -330,9 +359,11 @@ def photograph(page: Page, place: Path):
     page.page.wait_for_selector(".panes .square")
     page.page.locator(".inspector").get_by_text("the five measures are absent").wait_for()
     restored = page.pixels(2)
-    page.press(page.page.locator(".square"), "ArrowUp", 6)
+    page.press(page.page.locator(".square"), "ArrowDown", 6)  # away from the upper face, where it was found
     page.becomes_other(2, restored)
     page.shoot("photo")
+    if shipped("finder").exists():
+        next_face(page, chooser, place)
     with page.page.expect_download() as download:
         page.page.get_by_role("button", name="Result as PNG").click()
     result = cv2.imread(str(download.value.path()))
@@ -349,6 +380,27 @@ def photograph(page: Page, place: Path):
         page.page.get_by_role("button", name="Table as CSV").click()
     assert download.value.suggested_filename == "test_0_measures.csv"
     assert Path(download.value.path()).read_text(encoding="utf-8").startswith("method,PSNR,SSIM")
+
+
+def whole_photograph(page: Page, file: Path, truth: np.ndarray, face: tuple[int, int, int]):
+    """The face is found, restored blind, and the downloaded photograph is nearer to the truth than the uploaded one."""
+    page.page.get_by_role("button", name="your photo").click()
+    page.page.get_by_text("Choose a photograph (PNG, JPEG, WebP)").wait_for()
+    page.page.locator("input[type=file]").set_input_files(file)
+    page.page.get_by_text(f"Reading {file.name}").wait_for(state="hidden")  # then the square is on this photograph
+    square, stage = (page.page.locator(f".panes .{part}").bounding_box() for part in ("square", "stage"))
+    found = np.array([square["x"] - stage["x"], square["y"] - stage["y"], square["width"]])
+    assert iou(found * truth.shape[1] / stage["width"], np.array([face]))[0] >= 0.5
+    page.page.get_by_role("checkbox", name="skip model, trained blind").check()
+    page.page.get_by_role("checkbox", name="thesis's model").uncheck()
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Whole photograph as PNG").click()
+    assert download.value.suggested_filename == "photo_0_whole_blind.png"
+    before, after = (cv2.imread(str(path))[..., ::-1] for path in (file, download.value.path()))
+    assert psnr(after, truth) > psnr(before, truth)
+    page.shoot(f"whole_{file.stem}")
+    page.page.get_by_role("button", name="test faces", exact=True).click()
+    page.page.locator(".inspector .main figcaption").get_by_text("ground truth").wait_for()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -380,6 +432,13 @@ def test_voila_controls(voila):
 
 def test_voila_photograph(voila, place):
     photograph(voila, place)
+
+
+@pytest.mark.parametrize("degradation", [GaussianBlur(3.0), MATRIX["4× smaller, JPEG"]], ids=["blurred", "enlarged"])
+def test_voila_whole_photograph(voila, tmp_path, degradation):
+    worse = degradation((normalise(astronaut()) + 1) / 2, rng=rng_for(1))
+    cv2.imwrite(str(tmp_path / "person.png"), denormalise(2 * worse - 1)[..., ::-1])
+    whole_photograph(voila, tmp_path / "person.png", astronaut(), (134, 14, 180))
 
 
 def test_voila_console_is_clean(voila):

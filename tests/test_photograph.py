@@ -88,6 +88,8 @@ def test_the_bytes_of_a_file(pixels, profile):
     Image.fromarray(pixels).save(file, "PNG", icc_profile=profile)
     photograph = read_photograph(file.getvalue())
     assert np.array_equal(photograph.pixels, pixels) and photograph.icc == profile and photograph.exif == b""
+    again = read_photograph(photograph.png())
+    assert np.array_equal(again.pixels, pixels) and again.icc == profile
 
 
 def test_transparency(tmp_path, pixels):

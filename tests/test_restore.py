@@ -9,12 +9,14 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from skimage.data import astronaut
 
 from helpers import restore
 from helpers.data import load_faces
 from helpers.engine.checkpoints import save_checkpoint, shipped
 from helpers.engine.errors import CheckpointError, ImageError
 from helpers.experiments.skip_model import SkipModel
+from helpers.finder import Proposal
 from helpers.methods import Method, Skip, load_method
 from helpers.metrics import psnr
 from helpers.photograph import read_photograph
@@ -270,7 +272,7 @@ def test_a_whole_photograph():
 
 def test_a_file(tmp_path):
     Image.fromarray(make_faces(1, 700)[0][:600]).save(tmp_path / "a.png")
-    told = restore_file(tmp_path / "a.png", tmp_path / "b.png", Plain(negative))
+    told = restore_file(tmp_path / "a.png", tmp_path / "b.png", Plain(negative), (50, 0, 600))
     assert told.endswith("b.png: the square 50,0,600, restored at 512 pixels")
     told = restore_file(tmp_path / "a.png", tmp_path / "c.png", Plain(negative), (50, 0, 200))
     assert told.endswith("the square 50,0,200")
@@ -280,6 +282,46 @@ def test_a_file(tmp_path):
     with pytest.raises(ImageError, match="is written as"):
         restore_file(tmp_path / "a.png", tmp_path / "d.gif", unused)
     assert unused.seen == [] and sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize(
+    "boxes, told, found",
+    [
+        ([(40, 10, 64)], "a face was found", True),
+        ([(40, 10, 64), (0, 0, 32)], "2 faces were found, it is the surest", True),
+        ([(20, 0, 80)], "no face was found, so it is the centred one", False),
+    ],
+)
+def test_without_a_square_the_face_is_looked_for(boxes, told, found, tmp_path, monkeypatch):
+    """The first proposal is restored, and it is said what it is; a square that is given is not looked for."""
+    photograph = make_faces(1, 120)[0][:80]
+    Image.fromarray(photograph).save(tmp_path / "a.png")
+    monkeypatch.setattr(restore, "propose", lambda pixels: Proposal(boxes, told, found))
+    left, top, side = boxes[0]
+    said = restore_file(tmp_path / "a.png", tmp_path / "b.png", Plain(negative))
+    assert said.endswith(f"b.png: the square {left},{top},{side} ({told}), restored at 128 pixels")
+    expected = restore_photograph(photograph, Plain(negative), boxes[0])
+    assert np.array_equal(read_photograph(tmp_path / "b.png").pixels, expected)
+    monkeypatch.setattr(restore, "propose", None)
+    said = restore_file(tmp_path / "a.png", tmp_path / "c.png", Plain(negative), (1, 2, 70))
+    assert said.endswith("c.png: the square 1,2,70, restored at 128 pixels")
+
+
+@pytest.mark.skipif(not shipped("finder").exists(), reason="weights not shipped")
+def test_the_astronauts_face_is_restored(tmp_path):
+    """The file of a photograph, no square given: her face changes, her suit and the flag do not."""
+    Image.fromarray(astronaut()).save(tmp_path / "a.png")
+    told = restore_file(tmp_path / "a.png", tmp_path / "b.png", Plain(negative))
+    assert "found" in told and "no face" not in told
+    changed = (read_photograph(tmp_path / "b.png").pixels != astronaut()).any(2)
+    assert changed[90:130, 200:245].all() and not changed[350:].any() and not changed[:, 400:].any()
+
+
+def test_without_the_finder_the_square_is_centred(tmp_path, data_without_finder, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(data_without_finder))
+    Image.fromarray(make_faces(1, 100)[0][:60]).save(tmp_path / "a.png")
+    told = restore_file(tmp_path / "a.png", tmp_path / "b.png", Plain(negative))
+    assert "the square 20,0,60 (no face was looked for" in told and "finder.safetensors: there is no such" in told
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -330,6 +372,7 @@ def test_command_for_a_folder(album, tmp_path, tiny, capsys):
     assert ended.value.code == 1 and names_below(out) == ["a.jpg", "b.bmp.png", "summer/c.webp"]
     assert "error: " in told.err and "broken.png" in told.err and "Traceback" not in told.err
     assert "4/4" in told.err and "note:" not in told.err and "restored 3 of 4 pictures" in told.out
+    assert told.out.count(": the square ") == 3
     before = {name: (out / name).stat().st_mtime_ns for name in names_below(out)}
     with pytest.raises(SystemExit):
         main([str(album), "--out", str(out), *blind])

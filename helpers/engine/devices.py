@@ -1,4 +1,6 @@
-"""On which device the networks run."""
+"""On which device the networks run, and on how many threads."""
+
+from contextlib import contextmanager
 
 import torch
 
@@ -20,3 +22,16 @@ def device_for(asked: str | torch.device | None = None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'device "{device}" was asked for, but PyTorch sees no CUDA GPU; "cpu" works everywhere')
     return device
+
+
+@contextmanager
+def one_thread():
+    """One picture at a time is faster on one thread: handing its many small steps to several costs more than it saves,
+    where other programs run many times more.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

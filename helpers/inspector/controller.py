@@ -89,7 +89,7 @@ class Inspector(InspectorPage):
         }.items():  # fmt: skip
             control.observe(action, names="value")
         clicks = {self.previous: lambda: self.step(-1), self.next: lambda: self.step(1)}
-        clicks |= {self.example: lambda: self._show_photo(self.sets.example())}
+        clicks |= {self.example: self._show_example, self.next_face: self._to_next_face}
         clicks |= {self.measure: self._score, self.learn: self._learn, self.cancel: self.worker.cancel}
         clicks |= {button: lambda what=what: self.save(what) for what, button in self.saves.items()}
         clicks |= {button: lambda name=name: self._run_slow(name) for name, button in self.runs.items()}
@@ -180,10 +180,19 @@ class Inspector(InspectorPage):
         except ImageError as error:
             self.photo.say(f"{name}: {error}")
             return
-        self._show_photo(self.sets.crop_box(()))
+        self._show_photo()
 
-    def _show_photo(self, crop: tuple[int, int, int]) -> None:
-        """The photograph that was taken last, with a square cut out of it."""
+    def _show_example(self) -> None:
+        self.sets.example()
+        self._show_photo()
+
+    def _to_next_face(self) -> None:
+        crop = self.sets.next_face(self.state.crop)
+        self.photo.crop = list(crop)
+
+    def _show_photo(self) -> None:
+        """The photograph that was taken last, with the square cut out of it that is proposed first."""
+        crop = self.sets.proposal.boxes[0]
         self.photo.say("")
         self._mirroring = True
         self.photo.show_photo(self.sets.photo, crop)
@@ -287,6 +296,13 @@ class Inspector(InspectorPage):
         photo, folder = state.source == "photo", state.source == "folder"
         self.folder.layout.display = "flex" if folder and not served() else "none"
         self.photo.layout.display = self.example.layout.display = "flex" if photo else "none"
+        self.saves["whole"].layout.display = "flex" if photo and self.picture else "none"
+        told = self.sets.about_faces(state.crop) if photo else ""
+        self.faces.value, self.faces.layout.display = (
+            f"<div class='absent' role='status'>{html.escape(told)}</div>",
+            "flex" if told else "none",
+        )
+        self.next_face.layout.display = "flex" if photo and len(self.sets.proposal.boxes) > 1 else "none"
         several = not photo and not self.sets.why_not(state.source)
         for control in (self.position, self.steps, self.order):
             control.layout.display = "flex" if several else "none"
@@ -365,7 +381,7 @@ class Inspector(InspectorPage):
     # -- what can be kept ----------------------------------------------------------------------------------------------
 
     def save(self, what: str) -> None:
-        """Have the browser save "view" (PNG), "table" (CSV), "result" (PNG) or "pair" (PNG)."""
+        """Have the browser save "view" (PNG), "table" (CSV), "result", "pair" or "whole" (PNG)."""
         state, picture, name = self.state, self.picture, f"{self.state.source}_{self.state.index}"
         try:
             if picture is None:
@@ -378,6 +394,8 @@ class Inspector(InspectorPage):
                 self.panes.download(f"{name}_measures.csv", content, "text/csv")
             elif what == "pair":
                 self.panes.download(f"{name}_side_by_side.png", png(views.side_by_side(self.bench, state, picture)))
+            elif what == "whole":
+                self._save_whole(picture, name)
             else:
                 answers = {n: self.bench.restored(picture, n) for n in state.methods}
                 there = [(n, answer) for n, answer in answers.items() if answer]
@@ -386,6 +404,17 @@ class Inspector(InspectorPage):
                 self.panes.download(f"{name}_{there[0][0]}.png", encode(there[0][1].image))
         except ValueError as error:
             self._say(str(error))
+
+    def _save_whole(self, picture: Picture, name: str) -> None:
+        """The whole photograph with its square restored; computed beside the page, since it may be large."""
+        if picture.params:
+            raise NothingToShow("It is restored as it is: choose no blur, no noise and JPEG quality 100.")
+        method, work = self.bench.whole(self.state.crop, self.state.methods)
+
+        def done(content: bytes) -> None:
+            self.panes.download(f"{name}_whole_{method}.png", content)
+
+        self._start("Restoring the whole photograph", work, done)
 
     def figure(self, view: str, **changes) -> Figure | None:
         """A view as a figure, for readers without a kernel; the default state with ``changes``.

@@ -90,12 +90,22 @@ class InspectorPage(panels.Readable, ipywidgets.VBox):
         self.photo = Panes(mode="crop")
         self.example = _button("example photograph", "an astronaut, photographed by NASA; from scikit-image")
         self.position, self.order = panels.slider("picture", 0, 1, 0), panels.choice("sort by", list(ORDERS))
+        self.faces, self.next_face = ipywidgets.HTML(), _button("next face ▸", "put the square onto the next face")
         for control in (self.folder, self.position, self.order):
             _narrow(control)
         self.previous, self.next = _button("◂ previous"), _button("next ▸")
         self.steps = ipywidgets.HBox([self.previous, self.next])
         sources = ipywidgets.HBox([*self.sources.values()], layout=WRAP)
-        choice = [self.folder, self.photo, self.example, self.position, self.order, self.steps]
+        choice = [
+            self.folder,
+            self.photo,
+            self.faces,
+            self.next_face,
+            self.example,
+            self.position,
+            self.order,
+            self.steps,
+        ]
         return [_heading("Picture"), sources, *reasons, *choice]
 
     def _choice_of_methods(self, bench: Workbench, state: State) -> list[ipywidgets.Widget]:
@@ -175,6 +185,7 @@ class InspectorPage(panels.Readable, ipywidgets.VBox):
             "table": _button("Table as CSV", "save the table of measures"),
             "result": _button("Result as PNG", "save the restored picture alone"),
             "pair": _button("Side by side as PNG", "save input and results in one picture"),
+            "whole": _button("Whole photograph as PNG", "save the photograph, its square restored, in its own size"),
         }
         return ipywidgets.HBox([*self.saves.values()], layout=WRAP)
 

@@ -43,6 +43,7 @@ function render({ model, el }) {
   el.append(root);
   let [scale, x, y] = model.get("transform"); // x, y: shift in shares of a frame
   let redraw = () => {};
+  let follow = () => {}; // the square goes where the kernel puts it
 
   const put = (values) => {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
@@ -262,6 +263,10 @@ function render({ model, el }) {
           put({ crop: [left, top, side].map(Math.round) });
         }
       };
+      follow = () => {
+        const asked = model.get("crop");
+        if (asked.some((value, k) => value !== Math.round([left, top, side][k]))) place(...asked);
+      };
       const pixels = () => width / stage.getBoundingClientRect().width;
       const begin = (event) => [event.clientX, event.clientY, left, top, side];
       const end = () => place(left, top, side, true);
@@ -314,6 +319,7 @@ function render({ model, el }) {
   only(["panes", "wipe"], "panes");
   only(["gallery"], "gallery");
   only(["crop"], "photo");
+  model.on("change:crop", () => follow());
   model.on("msg:custom", (message, buffers) => {
     if (message.said !== undefined) {
       const said = root.querySelector("[role=status]");

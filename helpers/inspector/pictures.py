@@ -15,13 +15,15 @@ from helpers.degrade import Compose, DefocusBlur, Degradation, GaussianBlur, Gau
 from helpers.edges import canny
 from helpers.engine.errors import ImageError, printable
 from helpers.engine.folders import data_folder
+from helpers.finder import Proposal, propose
 from helpers.inspector.state import EDGES, State
 from helpers.pairs import Pairs
+from helpers.photograph import Box, Photograph, read_photograph
 from helpers.photos import SIZE, open_folder, read_image
 
 KEPT = 256  # answers that a cache keeps: at most 30 MB of pictures
 EXAMPLE_CROP = (135, 5, 180)  # the face in scikit-image's astronaut, a photograph by NASA, in the public domain
-PHOTO_SIDE = 1024  # longer side of an uploaded photograph in memory; the models look at 128 pixels
+PHOTO_SIDE = 1024  # longer side of an uploaded photograph on the page; its views hold 128 pixels
 BLURS = {
     "drawn": lambda state: preset("celebablur"),
     "gaussian": lambda state: GaussianBlur(state.strength),
@@ -104,7 +106,9 @@ class PictureSets:
 
     Attributes
     ----------
-    photo : an uploaded photograph, uint8 H×W×3, or None
+    photo : an uploaded photograph as the page shows it, uint8 H×W×3, or None
+    file : the bytes of its file; empty for the example, which has none
+    proposal : the squares of its faces, or the centred one
     upload_count, folder_count : how many were uploaded and opened; they tell one from the next in the caches
     loaded : set -> its pictures, or why they cannot be had
     folder, left_out : where the own photographs lie; which pictures there are not read, "" for none
@@ -112,6 +116,8 @@ class PictureSets:
 
     def __init__(self, folder: str | Path | None = None):
         self.photo: np.ndarray | None = None
+        self.file = b""
+        self.proposal = Proposal([], "", False)
         self.upload_count = self.folder_count = 0
         self.loaded: dict[str, Sequence[np.ndarray] | ImageError] = {"folder": ImageError("no folder is named")}
         self.cache = Cache()
@@ -166,10 +172,11 @@ class PictureSets:
         return text
 
     def upload(self, content: bytes) -> None:
-        """Take an uploaded file as the set "photo"; ImageError says what is wrong with it, the earlier one then stays.
+        """Take an uploaded file as the set "photo", and look for faces; ImageError says what is wrong with it, the
+        earlier one then stays.
 
-        Kept in memory alone, shrunk to :data:`PHOTO_SIDE` pixels on the longer side, see ``longest`` of
-        :func:`helpers.photos.read_image`.
+        Kept in memory alone: the file, and its picture, shrunk to :data:`PHOTO_SIDE` pixels on the longer side (see
+        ``longest`` of :func:`helpers.photos.read_image`).
         """
         starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
         if not content.startswith(starts) or (content[:4] == b"RIFF" and content[8:12] != b"WEBP"):
@@ -177,16 +184,41 @@ class PictureSets:
         image = read_image(bytes(content), size=None, longest=PHOTO_SIDE)
         if min(image.shape[:2]) < 16:  # as in the file: reading shrinks no side below 128 pixels
             raise ImageError(f"{image.shape[1]}×{image.shape[0]} pixels are too few to hold a face (at least 16×16)")
-        self._take(image)
+        self._take(image, propose(image), bytes(content))
 
-    def example(self) -> tuple[int, int, int]:
+    def example(self) -> Box:
         """Take scikit-image's astronaut as the set "photo"; the square that holds her face."""
-        self._take(astronaut())
+        self._take(astronaut(), Proposal([EXAMPLE_CROP], "", True))
         return EXAMPLE_CROP
 
-    def _take(self, image: np.ndarray) -> None:
-        self.photo = image
+    def _take(self, image: np.ndarray, proposal: Proposal, file: bytes = b"") -> None:
+        self.photo, self.proposal, self.file = image, proposal, file
         self.upload_count += 1
+
+    def original(self, crop: tuple[int, ...]) -> tuple[Photograph, Box]:
+        """The photograph in its own size, with what its file holds besides, and ``crop`` in its pixels."""
+        (height, width), (left, top, side) = self.photo.shape[:2], self.crop_box(crop)
+        photograph = read_photograph(self.file) if self.file else Photograph(self.photo)
+        whole = photograph.pixels.shape
+        scale = max(whole[0] / height, whole[1] / width)  # the two differ by the rounding of a side
+        side = min(round(scale * side), whole[0], whole[1])
+        left, top = (min(round(scale * at), most - side) for at, most in ((left, whole[1]), (top, whole[0])))
+        return photograph, (left, top, side)
+
+    def next_face(self, crop: tuple[int, ...]) -> Box:
+        """The square of the face after the one that ``crop`` is the square of; the first after any other square."""
+        boxes = self.proposal.boxes
+        return boxes[(boxes.index(crop) + 1) % len(boxes)] if crop in boxes else boxes[0]
+
+    def about_faces(self, crop: tuple[int, ...]) -> str:
+        """What to say of the faces that were found, and which of them ``crop`` is; "" where there is nothing to say."""
+        boxes, told, found = self.proposal
+        many = f"{len(boxes)} faces were found" if len(boxes) > 1 else ""
+        if not told or crop not in boxes:  # the square was moved by hand
+            return many and f"{many}."
+        if many:
+            return f"{many}; this is number {boxes.index(crop) + 1}."
+        return f"The square: {self.short(told)}." + ("" if found else " Move it onto a face, from hair to chin.")
 
     def crop_box(self, crop: tuple[int, ...]) -> tuple[int, int, int]:
         """``crop`` (left, top, side) moved into the uploaded photograph; the largest centred square for ()."""

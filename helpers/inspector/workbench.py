@@ -7,7 +7,7 @@ cached: going back is free.
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from helpers.data import load_faces, load_parameters
+from helpers.engine.devices import one_thread
 from helpers.engine.errors import CheckpointError, ImageError
 from helpers.inspector.pictures import Cache, Picture, PictureSets
 from helpers.inspector.state import State
@@ -25,6 +26,7 @@ from helpers.metrics import HIGHER_IS_BETTER, measure
 from helpers.pairs import Batch, Pairs
 from helpers.perceptual import load_lpips
 from helpers.probes import Probe, fit_probes
+from helpers.restore import restore_photograph
 from helpers.restorer import Restorer
 
 NOT_FOR_THIS = "not trained for this"
@@ -37,19 +39,6 @@ class Restored(NamedTuple):
 
     image: np.ndarray  # uint8 128×128×3
     milliseconds: float
-
-
-@contextmanager
-def one_thread():
-    """One picture at a time is faster on one thread: handing its many small steps to several costs more than it saves,
-    where other programs run many times more.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Workbench:
@@ -189,6 +178,30 @@ class Workbench:
     def keep(self, result: tuple) -> None:
         """Remember what :meth:`run_slow` gave."""
         self._cache.remember(result[0], lambda: result[1])
+
+    def whole(self, crop: tuple[int, ...], methods: tuple[str, ...]) -> tuple[str, Callable[[OnStep], bytes]]:
+        """The method that restores the uploaded photograph as ``python -m helpers.restore`` does, and its computation,
+        for ``jobs.Worker``: the square ``crop`` at the photograph's own resolution, put back; a PNG file's bytes.
+
+        Raises
+        ------
+        ValueError
+            if none of ``methods`` can: slow ones cannot, nor those that must be told the blur
+        """
+        usable = [n for n in methods if not METHODS[n].slow and not METHODS[n].knows_blur and not self.missing(n)]
+        if not usable:
+            raise ValueError("Choose a method that is not slow and need not be told the blur.")
+
+        sets = copy(self.sets)  # this photograph, also where another is uploaded meanwhile
+
+        def work(on_step: OnStep) -> bytes:
+            photograph, box = sets.original(crop)
+            photograph.pixels = restore_photograph(photograph.pixels, self.method(usable[0]), box)
+            if not on_step(1, 2):
+                raise Cancelled("cancelled")
+            return photograph.png()
+
+        return usable[0], work
 
     def measures(self, picture: Picture, name: str = "input", edges: str = "blurred") -> dict[str, float] | None:
         """The five measures of a method's answer, or of the input; None without a truth or without an answer."""

@@ -35,6 +35,11 @@ CARDS = {
         ["blind"],
         "On a picture that is hardly damaged it gains little.",
     ),
+    "finder": (
+        "the face finder: a heat map of the middles of faces, offset and side for each cell of 8×8 pixels",
+        [],
+        "It knows upright faces that look about towards the camera; others may be missed. Scores are no probabilities.",
+    ),
     "skip": (
         "the better model of chapter 13: skips from encoder to generator, two corrections and a knob",
         ["skip"],
@@ -51,6 +56,7 @@ FACTS = {
     "hours": "hours",
     "batch_size": "batch size",
     "steps": "steps",
+    "threshold": "least score of a face",
     "mean_steps": "steps, posterior mean",
     "flow_steps": "steps, flow",
     "stage1_steps": "steps, stage 1",
@@ -92,6 +98,8 @@ def _card(weights: Path, about: dict, comparison: dict) -> list[str]:
         rows = [[case, *measures(row)] for case, row in about["matrix"].items()]
         parts.append(f"Measured on {about['measured on']['test']}:")
         parts.append(table(["degradation", *measured()], rows))
+    if "threshold" in about:
+        parts += _finder(read(RESULTS / f"{weights.stem}.json"))
     for where, row in about.get("elsewhere", {}).items():
         parts.append(f"On {where}, for which it was not trained:")
         parts.append(table(["", *measured()], [[where, *measures(row)]]))
@@ -100,6 +108,15 @@ def _card(weights: Path, about: dict, comparison: dict) -> list[str]:
         " Trained on rendered faces alone: expect worse results on photographs." if RENDERED.fullmatch(sources) else ""
     )
     return [*parts, limits + faces]
+
+
+def _finder(result: dict) -> list[str]:
+    """How often the face finder's first square was right, and how often it saw a face where there is none."""
+    rows = [[kind, row["pictures"], f"{row['share']:.1%}", row["median_iou"]] for kind, row in result["right"].items()]
+    wrong, pictures = sum(result["wrong_squares"].values()), sum(result["without_a_face"].values())
+    head = f"Measured on {result['portraits']} test portraits in larger pictures; right is an IoU of at least 0.75:"
+    last = f"{wrong} wrong squares on {pictures} pictures without a face; {result['milliseconds']} ms a photograph."
+    return [head, table(["edges of the paste", "pictures", "right", "median IoU"], rows), last]
 
 
 def _words(value) -> str:

@@ -3,20 +3,25 @@
 import asyncio
 import time
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from helpers.data import ImageError, load_faces
 from helpers.engine.checkpoints import CheckpointError
-from helpers.inspector import workbench
+from helpers.finder import Proposal
+from helpers.inspector import pictures, workbench
 from helpers.inspector.controller import Inspector
 from helpers.inspector.panes import encode
 from helpers.inspector.state import State
 from helpers.inspector.views import VIEWS
 from helpers.inspector.workbench import Workbench
-from helpers.methods import METHODS, Blind
+from helpers.methods import METHODS, Blind, Cancelled
+from helpers.photograph import centred_box
+from helpers.restore import restore_file
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,7 @@ def shared():
 @pytest.fixture
 def bench(shared, monkeypatch):
     monkeypatch.setattr(workbench, "load_lpips", lambda: shared.lpips)
+    monkeypatch.setattr(pictures, "propose", lambda image: Proposal([centred_box(image)], "", False))
     bench = Workbench()
     bench._methods = shared._methods | {"blind": CheckpointError("blind.safetensors: there is no such checkpoint")}
     bench.sets.loaded |= {"test": load_faces("test", 10), "val": load_faces("val", 6)}
@@ -212,6 +218,50 @@ def test_a_result_outside_of_the_training_is_marked(blind_page):
     assert marked() == [True, True]
 
 
+def test_the_square_is_on_the_face_that_is_found(page, monkeypatch):
+    """Where it is, said once; moved by hand, nothing is said of it."""
+    assert page.faces.layout.display == "none" == page.next_face.layout.display
+    monkeypatch.setattr(pictures, "propose", lambda image: Proposal([(30, 20, 60)], "a face was found", True))
+    upload(page, "me.png", encode(load_faces("val", 1)[0]))
+    assert page.state.crop == (30, 20, 60) == tuple(page.photo.crop) and len(page.panes.panes) == 3
+    assert "The square: a face was found." in page.faces.value and page.faces.layout.display == "flex"
+    assert page.next_face.layout.display == "none"
+    page.photo.crop = [0, 0, 100]
+    assert page.state.crop == (0, 0, 100) and page.faces.layout.display == "none"
+    page.sources["test"].value = True
+    assert page.faces.layout.display == "none" == page.next_face.layout.display
+
+
+def test_several_faces_one_after_the_other(page, monkeypatch):
+    """The button goes round; after the square was moved by hand it begins with the first again."""
+    boxes = [(30, 20, 60), (0, 0, 40), (80, 80, 48)]
+    monkeypatch.setattr(pictures, "propose", lambda image: Proposal(boxes, "3 faces were found", True))
+    upload(page, "us.png", encode(load_faces("val", 1)[0]))
+    for number in (1, 2, 3, 1, 2):
+        assert page.state.crop == boxes[number - 1] == tuple(page.photo.crop)
+        assert f"3 faces were found; this is number {number}." in page.faces.value
+        assert page.next_face.layout.display == "flex"
+        before = shown(page)[0]
+        page.next_face.click()
+        assert not np.array_equal(shown(page)[0], before)
+    page.photo.crop = [5, 5, 50]
+    assert "3 faces were found." in page.faces.value
+    page.next_face.click()
+    assert page.state.crop == boxes[0]
+
+
+def test_no_face_found_is_said(page, monkeypatch):
+    """The square is the centred one, and can be moved."""
+    told = "no face was found, so it is the centred one"
+    monkeypatch.setattr(pictures, "propose", lambda image: Proposal([centred_box(image)], told, False))
+    upload(page, "sea.png", encode(load_faces("val", 1)[0][:96]))
+    assert page.state.crop == (16, 0, 96) == tuple(page.photo.crop)
+    assert f"The square: {told}. Move it onto a face, from hair to chin." in page.faces.value
+    assert page.next_face.layout.display == "none"
+    page.photo.crop = [10, 0, 90]
+    assert page.state.crop == (10, 0, 90) and page.faces.layout.display == "none"
+
+
 def test_the_example_photograph(page):
     """An astronaut, the square on her face; offered where a photograph is asked for."""
     assert page.example.layout.display == "none"
@@ -222,6 +272,68 @@ def test_the_example_photograph(page):
     assert len(page.panes.panes) == 3 and "not trained for this" in page.panes.panes[-1]["note"]
     upload(page, "me.png", encode(load_faces("val", 1)[0]))
     assert page.state.crop == (0, 0, 128)
+
+
+def camera_file(folder) -> Path:
+    """A photograph that a camera held upright has stored lying, with a profile: 800 pixels wide, 1280 high."""
+    photograph = cv2.resize(load_faces("val", 1)[0], (800, 1280), interpolation=cv2.INTER_CUBIC)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a garden"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(np.rot90(photograph)).save(folder / "me.jpg", exif=exif, icc_profile=profile, quality=95)
+    return folder / "me.jpg"
+
+
+def test_saving_the_whole_photograph(page, monkeypatch, tmp_path):
+    """The very file that the command writes: the photograph's own size, upright, with its profile and its EXIF."""
+    sent, path = {}, camera_file(tmp_path)
+    monkeypatch.setattr(page.panes, "download", lambda name, content, kind="image/png": sent.update({name: content}))
+    button = page.saves["whole"]
+    assert button.layout.display == "none"
+    page.sources["photo"].value = True
+    assert button.layout.display == "none"  # as long as there is none
+    upload(page, "me.jpg", path.read_bytes())
+    assert page.sets.photo.shape == (1024, 640, 3) and button.layout.display == "flex"
+    page.photo.crop = [64, 128, 400]
+    page.boxes["wiener"].value = True  # must be told the blur, so it is passed over
+    button.click()
+    assert page.message.value.count("whole") == 0 and list(sent) == ["photo_0_whole_thesis.png"]
+    restore_file(path, tmp_path / "restored.png", page.bench.method("thesis"), (80, 160, 500))
+    assert sent["photo_0_whole_thesis.png"] == (tmp_path / "restored.png").read_bytes()
+    written = Image.open(tmp_path / "restored.png")
+    assert written.size == (800, 1280) and written.info["icc_profile"] and written.getexif()[0x010E] == "a garden"
+    page.sources["test"].value = True
+    assert button.layout.display == "none"
+
+
+def test_what_cannot_be_saved_whole_is_said(page, monkeypatch):
+    """A degradation of the page's own, which the photograph's file has not; no method that can."""
+    sent = []
+    monkeypatch.setattr(page.panes, "download", lambda *arguments: sent.append(arguments))
+    upload(page, "me.png", encode(load_faces("val", 1)[0]))
+    page.quality.value = 30
+    page.saves["whole"].click()
+    assert "choose no blur, no noise" in page.message.value and sent == []
+    page.quality.value = 100
+    page.boxes["thesis"].value = False
+    page.saves["whole"].click()
+    assert "Choose a method" in page.message.value and sent == []
+    page.boxes["thesis"].value = True
+    page.saves["whole"].click()
+    assert len(sent) == 1
+
+
+def test_the_whole_photograph_is_that_of_the_click(page, monkeypatch):
+    """Beside the page: another photograph that is uploaded meanwhile does not get into it; it can be cancelled."""
+    sent, faces = [], load_faces("val", 2)
+    monkeypatch.setattr(page.panes, "download", lambda name, content: sent.append(content))
+    upload(page, "one.png", encode(faces[0]))
+    page.saves["whole"].click()
+    _, work = page.bench.whole(page.state.crop, page.state.methods)
+    upload(page, "two.png", encode(faces[1][:, :100]))
+    assert work(lambda step, steps: True) == sent[0]
+    with pytest.raises(Cancelled):
+        work(lambda step, steps: False)
 
 
 def test_saving(page, monkeypatch):

@@ -5,9 +5,12 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.data import astronaut
 
 from helpers.data import ImageError, load_faces
 from helpers.degrade import Compose, GaussianNoise, Jpeg, MotionBlur
+from helpers.engine.checkpoints import shipped
+from helpers.finder import iou
 from helpers.inspector import pictures
 from helpers.inspector.pictures import Cache, PictureSets
 from helpers.inspector.state import State
@@ -93,11 +96,31 @@ def test_upload(sets, face, kind):
 def test_the_example_is_a_photograph_like_any_other(sets):
     """The square lies in it, and another photograph takes its place."""
     crop = sets.example()
+    assert sets.proposal.boxes == [crop]
+    assert sets.about_faces(crop) == "" and sets.next_face(crop) == crop
     assert sets.crop_box(crop) == crop and sets.images("photo")[0].shape == (512, 512, 3)
     picture = sets.picture(State("photo", kind="none", crop=crop))
     assert picture.sharp.shape == (128, 128, 3) and picture.sharp.std() > 40 and not picture.has_truth
     skin = picture.sharp[50:80, 50:75].reshape(-1, 3).mean(0)  # cheek and nose: warm, and lighter than the hair
     assert skin[0] > skin[1] > skin[2] > 80
+
+
+@pytest.mark.skipif(not shipped("finder").exists(), reason="weights not shipped")
+def test_the_square_of_an_uploaded_photograph_is_on_the_face(sets):
+    """The example as if it were anybody's photograph: the found square and the one set by hand overlap."""
+    sets.upload(file_of(astronaut(), "JPEG", quality=90))
+    (box, *_) = sets.proposal.boxes
+    assert iou(np.array(box), np.array([pictures.EXAMPLE_CROP]))[0] > 0.5 and sets.proposal.found
+    assert "face" in sets.about_faces(box) and sets.about_faces((0, 0, 512)) in ("", "2 faces were found.")
+
+
+def test_an_upload_without_the_finder(sets, face, data_without_finder, monkeypatch):
+    """The square is centred, and the page says why, without the folder in which the course lies."""
+    monkeypatch.setenv("COURSE_DATA", str(data_without_finder))
+    sets.upload(file_of(np.concatenate([face, face], axis=1)))
+    assert sets.proposal.boxes == [(64, 0, 128)] and not sets.proposal.found
+    told = sets.about_faces((64, 0, 128))
+    assert "finder.safetensors: there is no such checkpoint" in told and str(data_without_finder.parent) not in told
 
 
 def test_upload_turned_transparent_grey_and_huge(sets, face):
@@ -114,6 +137,26 @@ def test_upload_turned_transparent_grey_and_huge(sets, face):
     assert sets.photo.shape[1] == pictures.PHOTO_SIDE and sets.photo.shape[0] == pytest.approx(683, abs=2)
     with pytest.raises(ImageError, match="too few"):
         sets.upload(file_of(np.zeros((8, 300, 3), np.uint8)))
+
+
+@pytest.mark.parametrize("shape", [(900, 1400), (2000, 600), (300, 200), (1499, 1001)])
+def test_the_original_and_the_square_in_it(sets, shape):
+    """The square covers the same share of the whole as of what the page shows, and never leaves it."""
+    photograph = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    sets.upload(file_of(photograph, compress_level=0))
+    height, width = sets.photo.shape[:2]
+    for crop in ((), (0, 0, 100), (width - 100, height - 100, 100), (20, 40, 64)):
+        original, (left, top, side) = sets.original(crop)
+        assert np.array_equal(original.pixels, photograph)
+        scale, box = shape[0] / height, sets.crop_box(crop)
+        assert (left, top, side) == pytest.approx(scale * np.array(box), abs=2)
+        assert min(left, top) >= 0 and left + side <= shape[1] and top + side <= shape[0]
+
+
+def test_the_example_is_its_own_original(sets):
+    crop = sets.example()
+    original, box = sets.original(crop)
+    assert box == crop and np.array_equal(original.pixels, astronaut())
 
 
 BAD = {
