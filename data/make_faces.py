@@ -3,6 +3,7 @@
     python data/make_faces.py --out data/faces --train 6600 --val 400 --test 400 --workers 2
     python data/make_faces.py --preview 48 sheet.png
     python data/make_faces.py --face 7 --split test face.png
+    python data/make_faces.py --out my/people --train 1000 --val 150 --test 200 --shots 2   # two more photographs each
 
 Rendering can be stopped at any time; the same command carries on where it stopped.
 """
@@ -51,21 +52,31 @@ def write_whole(path, data):
 
 def render_to_folder(job):
     """Worker: render one face into the working folder, picture first and parameters last."""
-    folder, split, index = job
+    folder, split, index, shot = job
     cv2.setNumThreads(1)
-    image, params = render_face(index, split)
-    write_whole(folder / f"{index:05d}.webp", encode(image))
-    write_whole(folder / f"{index:05d}.json", json.dumps(params).encode())
+    image, params = render_face(index, split, shot)
+    write_whole(folder / f"{name_of(index, shot)}.webp", encode(image))
+    write_whole(folder / f"{name_of(index, shot)}.json", json.dumps(params).encode())
 
 
-def render_split(split, count, work, workers):
+def name_of(index, shot):
+    """What the files of a picture are called: the person's index, and the number of a further photograph."""
+    return f"{index:05d}" + (f"_{shot}" if shot else "")
+
+
+def pictures_of(count, shots):
+    """(index, shot) of each picture: the course's face of each person, or only the `shots` further photographs."""
+    return [(index, shot) for index in range(count) for shot in (range(1, shots + 1) if shots else (0,))]
+
+
+def render_split(split, pictures, work, workers):
     """Render the faces of a split that are not in the working folder yet."""
     from tqdm import tqdm
 
     folder = work / split
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, split, k) for k in range(count) if not (folder / f"{k:05d}.json").exists()]
-    bar = tqdm(total=count, initial=count - len(jobs), desc=split, unit="face")
+    jobs = [(folder, split, *one) for one in pictures if not (folder / f"{name_of(*one)}.json").exists()]
+    bar = tqdm(total=len(pictures), initial=len(pictures) - len(jobs), desc=split, unit="face")
     if workers <= 1:
         for job in jobs:
             render_to_folder(job)
@@ -77,28 +88,30 @@ def render_split(split, count, work, workers):
     bar.close()
 
 
-def pack_split(split, count, work, out):
+def pack_split(split, pictures, work, out):
     """Store the pictures of a split in one zip (not compressed again); returns the rows for the table."""
     rows = []
     partial = out / f"{split}.zip.part"
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        for k in range(count):
-            entry = zipfile.ZipInfo(f"{k:05d}.webp", date_time=ZIP_DATE)
-            archive.writestr(entry, (work / split / f"{k:05d}.webp").read_bytes())
-            rows.append(json.loads((work / split / f"{k:05d}.json").read_text(encoding="utf-8")))
+        for index, shot in pictures:
+            name = name_of(index, shot)
+            entry = zipfile.ZipInfo(f"{name}.webp", date_time=ZIP_DATE)
+            archive.writestr(entry, (work / split / f"{name}.webp").read_bytes())
+            rows.append(json.loads((work / split / f"{name}.json").read_text(encoding="utf-8")))
     partial.replace(out / f"{split}.zip")
     return rows
 
 
-def make_dataset(out, counts, workers):
+def make_dataset(out, counts, workers, shots=0):
     """Render and pack all splits, write parameters.csv, remove the working folder."""
     out.mkdir(parents=True, exist_ok=True)
     work = out / "unfinished"
-    for split, count in counts.items():
-        render_split(split, count, work, workers)
+    pictures = {split: pictures_of(count, shots) for split, count in counts.items()}
+    for split, some in pictures.items():
+        render_split(split, some, work, workers)
     rows = []
-    for split, count in counts.items():
-        rows += pack_split(split, count, work, out)
+    for split, some in pictures.items():
+        rows += pack_split(split, some, work, out)
     with open(out / "parameters.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -122,6 +135,7 @@ def main():
     parser.add_argument("--out", type=Path, help="folder for the archives and parameters.csv")
     for split, count in (("train", 6600), ("val", 400), ("test", 400)):
         parser.add_argument(f"--{split}", type=int, default=count, help=f"number of {split} faces ({count})")
+    parser.add_argument("--shots", type=int, default=0, help="further photographs of each person, instead of the first")
     parser.add_argument("--workers", type=int, default=2, help="processes (2)")
     parser.add_argument("--preview", nargs=2, metavar=("N", "FILE"), help="write a contact sheet of N faces")
     parser.add_argument("--face", type=int, metavar="K", help="render only face K into the file named last")
@@ -138,7 +152,7 @@ def main():
         cv2.imwrite(options.file, image[..., ::-1])
         print(json.dumps(params, indent=1))
     elif options.out:
-        make_dataset(options.out, {split: getattr(options, split) for split in SPLITS}, options.workers)
+        make_dataset(options.out, {split: getattr(options, split) for split in SPLITS}, options.workers, options.shots)
     else:
         parser.error("give --out, --preview or --face")
 

@@ -19,10 +19,13 @@ methods   every restoration method behind one call
 wiener    the filter for a known blur; its constant is chosen by ``python -m helpers.wiener``
 linear    what a linear map through as many numbers as the code does; ``python -m helpers.linear``
 photograph  a photograph's file, with what it holds besides pixels
+finder    where in a photograph a face is
 restore   a square of a photograph, of any size, restored and put back; ``python -m helpers.restore --help``
 realism   how far a set of pictures is from looking like sharp faces
 comparison  all methods in one table; ``python -m helpers.comparison``
 matrix    methods on many degradations at once (chapter 14); ``python -m helpers.matrix``
+skin      whether darker and lighter skin are served equally (chapter 14); ``python -m helpers.skin``
+identity  whether a restored face is still the same person (chapter 14); ``python -m helpers.identity``
 probes    what a face's code knows, and the directions of age, yaw, ...
 figures   pictures and diagrams of the notebooks
 face_rows  rows of faces at whole multiples of their pixels, with PSNR and LPIPS below
@@ -60,6 +63,10 @@ reviewed     the three methods that the thesis reviews (chapter 1)
 experiments  past the thesis (chapter 13)
   skip_model   the better model: skips, two corrections, a knob
   skip_training  how it is trained and measured; ``python -m helpers.experiments.skip_training``
+  finder_scenes  pictures with faces at known places, for the face finder
+  finder_training  how the face finder is trained and measured; ``python -m helpers.experiments.finder_training``
+  embedding    faces as numbers that tell persons apart
+  identity_training  how these are trained; ``python -m helpers.experiments.identity_training``
   adversarial  what the title promises and the method lacks: a patch discriminator, as an option
   variants     the thesis's model with one thing changed, and how large the experiment is
   ablations    what each ingredient is worth; ``python -m helpers.experiments.ablations``

@@ -59,6 +59,15 @@ def sample_person(rng):
     return p
 
 
+def photographed_again(p, rng):
+    """The same person in another photograph: expression, dress, pose, light and camera drawn anew, the rest kept."""
+    other = dict(p)
+    _sample_expression(rng, other)
+    _sample_wear(rng, other, other["sex"] == "female")
+    _sample_photo(rng, other)
+    return other
+
+
 def _sample_hair(rng, p, female, old):
     dark, east = p["melanin"] > 0.55, p["epicanthic_fold"] > 0
     if dark:

@@ -26,21 +26,27 @@ def stream(split, index, subject):
     return np.random.default_rng([face_seed(split, index), *subject.encode()])
 
 
-def render_face(index, split="train"):
+def render_face(index, split="train", shot=0):
     """Render one portrait.
+
+    shot 0 is the course's picture of person `index`; 1, 2, ... are other photographs of the same person, with another
+    expression, dress, pose, light and background.
 
     Returns (image, params): image is uint8 (128, 128, 3) RGB; params is a flat dictionary of readable values, see
     the table in data/README.md.
     """
+    again = f", shot {shot}" if shot else ""  # of each stream that belongs to the photograph, not to the person
     p = people.sample_person(stream(split, index, "person"))
-    layers = build_layers(p, split, index)
+    if shot:
+        p = people.photographed_again(p, stream(split, index, "person" + again))
+    layers = build_layers(p, split, index, again)
     turn = camera.rotation(p)
-    picture, meter = draw(p, layers, turn, stream(split, index, "background"))
-    image = camera.photograph(p, stream(split, index, "photo"), picture, meter)
+    picture, meter = draw(p, layers, turn, stream(split, index, "background" + again))
+    image = camera.photograph(p, stream(split, index, "photo" + again), picture, meter)
     return image, {"index": index, "split": split, "seed": face_seed(split, index), **p, **landmarks(p, turn)}
 
 
-def build_layers(p, split, index):
+def build_layers(p, split, index, again=""):
     """Heights, paint and masks of everything in the picture, before any light falls on it."""
     shape = head.build(p)
     half, _, top = head.outline(p)
@@ -62,8 +68,8 @@ def build_layers(p, split, index):
         cover = coiffure["scalp"] * (1 - shape["ear"])
         paint["albedo"] += (colour - paint["albedo"]) * cover[..., None]
 
-    wear.clothes(p, stream(split, index, "clothes"), shape, paint)
-    glasses = wear.glasses(p, stream(split, index, "glasses"))
+    wear.clothes(p, stream(split, index, "clothes" + again), shape, paint)
+    glasses = wear.glasses(p, stream(split, index, "glasses" + again))
     if glasses is not None:  # the frame throws a faint shadow on the face below it
         paint["cavity"] *= 1 - 0.35 * np.roll(canvas.blur(glasses["frame"], 1.5), 4, axis=0) * shape["head"]
     asymmetry(stream(split, index, "asymmetry"), shape, paint)
@@ -73,8 +79,8 @@ def build_layers(p, split, index):
         "paint": paint,
         "hair": coiffure,
         "glasses": glasses,
-        "hat": wear.hat(p, stream(split, index, "hat"), shape, width, top),
-        "earrings": wear.earrings(p, stream(split, index, "earrings"), shape),
+        "hat": wear.hat(p, stream(split, index, "hat" + again), shape, width, top),
+        "earrings": wear.earrings(p, stream(split, index, "earrings" + again), shape),
     }
 
 
