@@ -4,6 +4,7 @@
 
     python -m helpers.matrix --data my/photos --data faces --out runs/matrix.json   # every fast method, test pictures
     python -m helpers.matrix --data portraits --methods skip --skip runs/blind/blind.safetensors --zoom 0.6 1 1.5
+    python -m helpers.matrix --data my/photos --methods skip blind --size 256 --out runs/large.json
 
 Each case of :data:`helpers.degrade.MATRIX` degrades the same pictures, the same way each time. Every cell holds mean
 PSNR, SSIM and LPIPS with 95 % bootstrap intervals over the pictures, and the paired gain over the degraded input: a
@@ -13,6 +14,7 @@ method whose gain lies below 0 has spoilt the pictures. A run that was stopped g
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 
 from helpers.augment import zoomed
-from helpers.data import SPLITS
+from helpers.data import SIZE, SPLITS
 from helpers.degrade import MATRIX, Degradation
 from helpers.engine import commands
 from helpers.engine.devices import device_for
@@ -29,11 +31,13 @@ from helpers.engine.errors import ImageError
 from helpers.engine.folders import write_errors, write_json
 from helpers.engine.runs import hardware
 from helpers.experiments.bootstrap import mean_intervals
-from helpers.methods import METHODS, Skip, available, load_method
+from helpers.methods import METHODS, Method, Skip, available, load_method
 from helpers.metrics import MOST_PSNR, measure
 from helpers.mixed import NAMES, TITLES, named_set
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
+from helpers.photos import open_folder
+from helpers.restore import restore_square
 from helpers.seeds import SEED
 
 INPUT = "input"
@@ -111,11 +115,15 @@ def as_table(cells: dict[str, dict[str, dict]]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def restorations(names: Sequence[str], skip: str | Path | None = None, knobs: Sequence[float] = ()) -> dict:
+def restorations(
+    names: Sequence[str], skip: str | Path | None = None, knobs: Sequence[float] = (), size: int = SIZE
+) -> dict[str, Restore]:
     """Name -> restoration, for methods of the course by name and for a checkpoint of the skip model.
 
     Parameters
     ----------
+    size : side of the pictures in pixels; others than 128 are restored as a square of a photograph is
+        (:func:`helpers.restore.restore_square`)
     skip : a checkpoint of the skip model that is measured too, under its file's and folder's names
     knobs : positions of its knob; by default the one that its file names
 
@@ -124,14 +132,19 @@ def restorations(names: Sequence[str], skip: str | Path | None = None, knobs: Se
     CheckpointError
         if weights are not there
     """
-    found: dict[str, Restore] = {name: load_method(name).restore for name in names}
+    found: dict[str, Method] = {name: load_method(name) for name in names}
     if skip is not None:
         path = Path(skip)
         for knob in knobs or (None,):
             method = Skip(path=path)
             method.knob = method.knob if knob is None else knob
-            found[f"{path.parent.name}/{path.stem}, knob {method.knob:g}"] = method.restore
-    return found
+            found[f"{path.parent.name}/{path.stem}, knob {method.knob:g}"] = method
+    return {name: method.restore if size == SIZE else partial(_each, method) for name, method in found.items()}
+
+
+def _each(method: Method, blurred: np.ndarray, params: list[dict]) -> np.ndarray:
+    """Pictures of any one size, each restored as a square of a photograph is."""
+    return np.stack([restore_square(image, method) for image in blurred])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -146,6 +159,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--zoom", type=commands.positive_float, nargs="+", default=[1.0], help="faces so many times the usual size"
     )
+    parser.add_argument(
+        "--size", type=commands.positive_int, default=SIZE,
+        help="side in pixels to which the photographs of a folder are brought; other than 128 all of them are measured",
+    )  # fmt: skip
     parser.add_argument("--cases", nargs="+", choices=list(MATRIX), default=list(MATRIX))
     here = [name for name in available() if name in fast]
     parser.add_argument(
@@ -163,13 +180,15 @@ def _run(args: argparse.Namespace) -> None:
     """What the command line asks for: fill the JSON file, print each table."""
     out, lpips = Path(args.out), load_lpips(device=device_for())
     facts = {"split": args.split, "limit": args.limit, "seed": SEED, "lpips": lpips.name}
+    if args.size != SIZE:
+        facts |= {"size": args.size, "split": "all"}
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"facts": facts, "sets": {}}
     if results["facts"] != facts:
         raise ImageError(f"{out} holds results of another kind ({results['facts']}); choose another file")
     results |= {"hardware": hardware(device_for()), "versions": {"torch": torch.__version__}}
     with write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    methods = restorations(args.methods, args.skip, args.knob)
+    methods = restorations(args.methods, args.skip, args.knob, args.size)
     for name, sharp in _pictures(args):
         kept = results["sets"].setdefault(name, {"pictures": len(sharp), "cells": {}})
         if kept["pictures"] != len(sharp):
@@ -187,8 +206,15 @@ def _run(args: argparse.Namespace) -> None:
 def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
     """What to call a set, and its sharp pictures, uint8 N×H×W×3: each set at each size of the faces."""
     for named in args.data or ["faces"]:
-        images = named_set(named, args.split, args.limit)
         name = TITLES.get(named, Path(named).name)
+        if args.size == SIZE:
+            images = named_set(named, args.split, args.limit)
+        elif named in TITLES:
+            raise ImageError(f"{name} have {SIZE} pixels; --size {args.size} needs a folder of larger photographs")
+        else:
+            photographs = open_folder(named, args.size)
+            photographs.paths = photographs.paths[: args.limit]
+            images = photographs.load()
         for zoom in args.zoom:
             sharp = np.stack([image if zoom == 1 else zoomed(image, zoom) for image in images])
             yield name if zoom == 1 else f"{name}, zoom {zoom:g}", sharp

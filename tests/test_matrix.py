@@ -13,8 +13,11 @@ from helpers.engine.checkpoints import save_checkpoint
 from helpers.experiments.bootstrap import paired_interval
 from helpers.experiments.skip_model import SkipModel
 from helpers.matrix import INPUT, as_table, cell, fill, main, restorations
+from helpers.methods import load_method
 from helpers.metrics import measure
 from helpers.pairs import Pairs
+from helpers.photos import open_folder
+from helpers.restore import restore_square
 from tests.conftest import make_faces
 
 FACES = make_faces(5, 64)
@@ -121,6 +124,21 @@ def test_command_line(photos, tmp_path, capsys, monkeypatch, random_lpips):
     monkeypatch.setattr(matrix, "measure", None)
     main(command)
     assert json.loads(out.read_text(encoding="utf-8")) == results
+
+
+def test_larger_pictures(photos, tmp_path, capsys, monkeypatch, random_lpips):
+    """All photographs of a folder at another side, each restored as a square of a photograph is."""
+    monkeypatch.setattr(matrix, "load_lpips", lambda device: random_lpips)
+    out = tmp_path / "matrix.json"
+    command = ["--data", str(photos), "--cases", "Gaussian", "--methods", "skip", "--size", "160", "--out", str(out)]
+    main([*command, "--limit", "2"])
+    results = json.loads(out.read_text(encoding="utf-8"))
+    assert results["facts"]["size"] == 160 and results["facts"]["split"] == "all"
+    batch = Pairs(open_folder(photos, 160).load()[:2], MATRIX["Gaussian"]).batch(range(2))
+    wanted = measure(np.stack([restore_square(x, load_method("skip")) for x in batch.blurred]), batch.sharp)
+    assert results["sets"]["photos"]["cells"]["Gaussian"]["skip"]["PSNR"][0] == pytest.approx(wanted["PSNR"].mean())
+    with pytest.raises(SystemExit, match="shipped faces have 128 pixels; --size 160 needs a folder"):
+        main(["--size", "160", "--out", str(tmp_path / "other.json")])
 
 
 def test_methods_without_weights_are_left_out(photos, tmp_path, monkeypatch, random_lpips, data_without_blind):
