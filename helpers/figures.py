@@ -417,7 +417,9 @@ def draw_training(model: nn.Module, size: int = 128) -> Figure:
         ("input", "encoder"), ("encoder", "z_deblur"), ("z_deblur", "generator"), ("generator", "restored"),
         ("sharp", "latent"), ("latent", "z_gt"), ("z_gt", "align"), ("z_deblur", "align"), ("restored", "pixel"),
     ]  # fmt: skip
-    figure, axes = new(1, 1, (11, 3.6), "One training step: solid arrows carry images and codes to the losses")
+    figure, axes = new(
+        1, 1, (11, 3.6), "One training step: two codes meet in the latent loss, two pictures in the other four losses"
+    )
     for x, y, text, colour, ink in boxes.values():
         axes.add_patch(Rectangle((x - 0.85, y - 0.42), 1.7, 0.84, facecolor=colour, edgecolor="black", linewidth=0.8))
         axes.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)

@@ -81,8 +81,8 @@ the few faces that it was measured on.""",
 one that looks sharp. The knob's place was chosen on the validation faces; these are the test faces.""",
     "photographs": """Trained on {data} (crops of CelebA, which may not be passed on; nor may these weights), measured
 on the test photographs. *Elsewhere* is the same model on the kind of picture that it was not trained on.""",
-    "matrix": """Each cell: PSNR in dB and LPIPS, with the 95 % interval of the mean over {pictures} test
-crops of CelebA, on which none of the models was trained. A method whose PSNR lies below the input's has spoilt the
+    "matrix": """Each cell: PSNR in dB and LPIPS, with the 95 % interval of the mean over {pictures} {what}, none of
+which the models were trained on. A method whose PSNR lies below the input's has spoilt the
 pictures.""",
     "ingredients": """Models in miniature ({image_size} pixels, {steps} steps, {seeds} seeds), each minus the thesis's
 model, whose own measures stand in its row. In brackets: the 95 % interval over seeds and test faces
@@ -147,11 +147,12 @@ def _matrix(found: dict) -> str:
         return f"{psnr:.1f} ({low:.1f} to {high:.1f}), {lpips:.3f} ({less:.3f} to {more:.3f})"
 
     parts = []
-    for pictures in found["sets"].values():
+    for name, pictures in found["sets"].items():
+        what = {"real-faces": "test crops of CelebA", "portraits": "test portraits"}.get(name, name)
         cells = pictures["cells"]
         names = list(next(iter(cells.values())))
         rows = [[case, *(cell(row[name]) for name in names)] for case, row in cells.items()]
-        parts += [RESULTS_WORDS["matrix"].format(**pictures), table(["degradation", *names], rows)]
+        parts += [RESULTS_WORDS["matrix"].format(what=what, **pictures), table(["degradation", *names], rows)]
     return "\n\n".join(parts)
 
 
