@@ -25,7 +25,6 @@ from helpers.data import denormalise, load_faces, normalise
 from helpers.degrade import MATRIX, GaussianBlur
 from helpers.engine.checkpoints import shipped
 from helpers.engine.folders import data_folder
-from helpers.finder import iou
 from helpers.inspector import State
 from helpers.metrics import psnr
 from helpers.seeds import rng_for
@@ -172,6 +171,12 @@ class Page:
             }}""",
             arg=before,
         )
+
+    def settles(self, number: int):
+        """Wait until pane ``number`` has shown the same picture for a second and a half."""
+        before = None
+        while before != (before := self.pixels(number)):
+            self.page.wait_for_timeout(1500)
 
     def view(self, title: str):
         self.page.get_by_role("button", name=title, exact=True).click()
@@ -332,6 +337,7 @@ def next_face(page: Page, chooser, place: Path):
     button = page.page.get_by_role("button", name="next face")
     button.wait_for()
     page.page.get_by_text("2 faces were found; this is number 1.").wait_for()
+    page.settles(2)
     square, stage = page.page.locator(".square"), page.page.locator(".stage")
 
     def middle() -> float:
@@ -361,6 +367,7 @@ def photograph(page: Page, place: Path):
     restored = page.pixels(2)
     page.press(page.page.locator(".square"), "ArrowDown", 6)  # away from the upper face, where it was found
     page.becomes_other(2, restored)
+    page.settles(2)  # a late move would take the square off the face of the next photograph
     page.shoot("photo")
     if shipped("finder").exists():
         next_face(page, chooser, place)
@@ -382,15 +389,29 @@ def photograph(page: Page, place: Path):
     assert Path(download.value.path()).read_text(encoding="utf-8").startswith("method,PSNR,SSIM")
 
 
+PHOTO = "document.querySelector('.panes .stage canvas')?.toDataURL()"  # the uploaded photograph as it is drawn
+# Whether the square on the photograph, whose width is given, overlaps the face by half or more; it may yet be drawn.
+ON_FACE = """([left, top, side, width]) => {
+    const box = part => document.querySelector(`.panes .${part}`)?.getBoundingClientRect();
+    const square = box("square"), stage = box("stage");
+    if (!square?.width || !stage.width) return false;
+    const share = width / stage.width, found = square.width * share;
+    const [x, y] = [(square.x - stage.x) * share, (square.y - stage.y) * share];
+    const over = (a, b) => Math.max(0, Math.min(a + found, b + side) - Math.max(a, b));
+    const both = over(x, left) * over(y, top);
+    return both / (found ** 2 + side ** 2 - both) >= 0.5;
+}"""
+
+
 def whole_photograph(page: Page, file: Path, truth: np.ndarray, face: tuple[int, int, int]):
     """The face is found, restored blind, and the downloaded photograph is nearer to the truth than the uploaded one."""
     page.page.get_by_role("button", name="your photo").click()
     page.page.get_by_text("Choose a photograph (PNG, JPEG, WebP)").wait_for()
+    page.page.wait_for_timeout(1000)  # an earlier photograph is drawn
+    earlier = page.page.evaluate(PHOTO)
     page.page.locator("input[type=file]").set_input_files(file)
-    page.page.get_by_text(f"Reading {file.name}").wait_for(state="hidden")  # then the square is on this photograph
-    square, stage = (page.page.locator(f".panes .{part}").bounding_box() for part in ("square", "stage"))
-    found = np.array([square["x"] - stage["x"], square["y"] - stage["y"], square["width"]])
-    assert iou(found * truth.shape[1] / stage["width"], np.array([face]))[0] >= 0.5
+    page.page.wait_for_function(f"before => ![undefined, before].includes({PHOTO})", arg=earlier)
+    page.page.wait_for_function(ON_FACE, arg=[*face, truth.shape[1]])
     page.page.get_by_role("checkbox", name="skip model, trained blind").check()
     page.page.get_by_role("checkbox", name="thesis's model").uncheck()
     with page.page.expect_download() as download:

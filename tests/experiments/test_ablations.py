@@ -339,7 +339,7 @@ def test_two_perceptual_measures(random_lpips):
     """The metric of the loss under the name LPIPS, and a second one that nothing was trained on."""
     other = Lpips(None)
     with torch.no_grad():
-        other.net.lins[0].model[-1].weight.mul_(5)
+        other.weights0.mul_(5)
     blurred = Feed(FACES, VARIANTS["thesis"], blur(64)).pairs.batch(range(12)).blurred
     table = examine(blurred, FACES, other, random_lpips)
     assert list(table) == ["PSNR", "SSIM", "L1", "MSE", "LPIPS", SECOND] and len(table) == 12
