@@ -137,7 +137,8 @@ def test_nothing_is_missing_here():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     names = [re.match(r"[\w-]+", d)[0] for d in declared]
     assert set(host.KEPT + host.NOT_THERE) <= set(names)
-    assert all(re.fullmatch(r"[\w-]+>=[\d.]+", d) for d in declared)  # the form that host.missing reads
+    read = [d for d, name in zip(declared, names, strict=True) if name not in host.NOT_THERE]
+    assert all(re.fullmatch(r"[\w-]+>=[\d.]+", d) for d in read)  # the form that host.missing reads
 
 
 @pytest.mark.parametrize(

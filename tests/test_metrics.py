@@ -1,12 +1,15 @@
 """helpers.metrics: the five measures by hand, and the loop around them."""
 
+import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from helpers import metrics
@@ -41,6 +44,18 @@ def test_mse_by_hand():
 def test_psnr_by_hand(error, expected):
     """Equation 45 with L = 255: black against grey level e gives 10 log10(255² / e²)."""
     assert psnr(flat(error), flat(0)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_psnr_is_scikit_images_to_the_bit(faces):
+    for first, second in itertools.pairwise(faces[:8]):
+        assert psnr(first, second) == peak_signal_noise_ratio(second, first, data_range=255)
+
+
+def test_statistics_are_not_loaded_for_a_measure():
+    """scipy.stats takes a second of every notebook's first cell."""
+    code = "import sys, helpers.metrics, helpers.face_rows, helpers.methods; print('scipy.stats' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False"]
 
 
 def test_psnr_of_bright_and_dark_does_not_wrap_around():

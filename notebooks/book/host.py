@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT = ("torch", "torchvision", "numpy")
-NOT_THERE = ("jupyterlab", "voila")  # the host has a page of its own for notebooks
+NOT_THERE = ("jupyterlab", "voila", "jsonschema")  # the host has a page of its own for notebooks
 
 
 def missing() -> list[str]:

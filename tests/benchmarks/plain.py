@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
-import lpips
 import numpy as np
 import torch
 from PIL import Image
@@ -24,6 +23,8 @@ from helpers.seeds import SEED, rng_for
 
 def package_lpips(metric: Lpips) -> torch.nn.Module:
     """``lpips.LPIPS(net="alex")`` with the trunk of ``metric``, which the package itself would download."""
+    import lpips  # loads torchvision, which the fresh processes of most parts need not wait for
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
