@@ -4,6 +4,7 @@ All chapters draw their faces with :func:`show_faces`. An image that is drawn at
 some of its rows and columns, and then a reader sees damage that no method has done.
 """
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -66,7 +67,7 @@ def show_faces(
     if set(maps) - set(bars or {}):
         raise PictureError(f"bars must say what the maps show: {sorted(set(maps) - set(bars or {}))}")
     labels = {label: textwrap.fill(label, 16) for label in rows}
-    left = 12 + 7 * max((len(line) for text in labels.values() for line in text.split("\n")), default=0)
+    left = 12 + max(_text_width(text) for text in labels.values())
     right = (96 if maps else GAP) + (beside + 56 if beside else 0)
     side = side or _fitting(rows, (WIDEST - left - right) // count - GAP)
     below = _below(rows, columns, captions or {}, truth, lpips)
@@ -139,6 +140,11 @@ class _Canvas:
         bar.set_label(textwrap.fill(label, side // 6), fontsize=8)
         bar.ax.tick_params(labelsize=7)
         bar.ax.locator_params(nbins=5)
+
+
+def _text_width(text: str) -> int:
+    """Screen pixels of a label's longest line: letters differ too much for counting them."""
+    return math.ceil(Figure(dpi=DPI).text(0, 0, text, fontsize=9).get_window_extent().width)
 
 
 def _is_map(image: np.ndarray) -> bool:

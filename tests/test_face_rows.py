@@ -45,6 +45,13 @@ def test_a_figure_fits_a_notebook_and_faces_stay_large(faces, count):
     assert pixels(figure).shape[1] <= WIDEST and min(sides) >= SMALLEST
 
 
+@pytest.mark.parametrize("label", ["upside down", "MMMM wwww MMMM w", "ill", ""])
+def test_a_label_is_whole_and_ends_before_the_faces(faces, label):
+    figure = show_faces({label: faces[:1]}, "A title")
+    (extent,) = (text.get_window_extent() for text in figure.texts if text.get_ha() == "right")
+    assert extent.x0 >= 0 and extent.x1 < figure.axes[0].get_window_extent().x0
+
+
 def test_what_would_be_drawn_badly_is_refused(faces):
     with pytest.raises(PictureError, match="too small"):
         show_faces({"row": faces[:1]}, "A title", side=64)

@@ -47,15 +47,15 @@ def _small_sensor(answer):
     )
 
 
-def spoilt(before, after):
-    """The share of pictures that became worse: PSNR before and after, N numbers in dB each, to a number in [0, 1]."""
-    return float(np.mean(after < before))
+def spoilt(before, after, by):
+    """The share, 0 to 1, of pictures that lost more than ``by`` dB: PSNR before and after, N numbers in dB each."""
+    return float(np.mean(before - after > by))
 
 
 @chapter.examines(spoilt)
 def _spoilt(answer):
     before, after = np.array([20.0, 25.0, 30.0, 40.0]), np.array([30.0, 26.0, 29.0, 20.0])
-    share = float(answer(before, after))
+    share = float(answer(before, after, 0.0))
     expect(
         share != 2,
         "two of four pictures became worse, and the result is 2",
@@ -64,16 +64,22 @@ def _spoilt(answer):
     expect(
         share == 0.5,
         f"PSNR {before.tolist()} becomes {after.tolist()}: two of four are worse, and the result is {share:.2f}",
-        "compare picture by picture, not the two means",
+        "compare picture by picture, not the two means; worse means lower",
     )
-    uneven = float(answer(np.full(4, 30.0), np.array([40.0, 40.0, 40.0, 29.0])))
+    uneven = float(answer(np.full(4, 30.0), np.array([40.0, 40.0, 40.0, 29.0]), 0.0))
     expect(
         uneven == 0.25,
         f"one of four pictures became worse, and the result is {uneven:.2f}",
         "a picture is worse where its PSNR after is lower than before",
     )
-    same = float(answer(before, before))
-    expect(same == 0, f"unchanged pictures count as {same:.2f} spoilt", "worse means lower, not lower or equal")
+    much = float(answer(before, after, 5.0))
+    expect(
+        much == 0.25,
+        f"one of four pictures lost more than 5 dB, and the result for by = 5 is {much:.2f}",
+        "a picture counts where before - after is more than by",
+    )
+    same = float(answer(before, before, 0.0))
+    expect(same == 0, f"unchanged pictures count as {same:.2f} spoilt", "more than by, not by or more")
 
 
 def lay_over(photograph, restored, left, top, weight):

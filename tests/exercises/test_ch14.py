@@ -13,9 +13,10 @@ class Test14(Builds):
             ("return large[0].clamp(0, 1)", "return small[0].clamp(0, 1)", "the same size"),
         ],
         "spoilt": [
-            ("np.mean(after < before)", "np.sum(after < before)", "a number from 0 to 1"),
-            ("after < before", "after <= before", "not lower or equal"),
-            ("np.mean(after < before)", "after.mean() < before.mean()", "picture by picture"),
+            ("np.mean(before - after > by)", "np.sum(before - after > by)", "a number from 0 to 1"),
+            ("before - after > by", "before - after >= by", "more than by, not by or more"),
+            ("np.mean(before - after > by)", "before.mean() - after.mean() > by", "picture by picture"),
+            ("before - after > by", "before > after", "before - after is more than by"),
         ],
         "lay_over": [
             ("photograph.copy()", "photograph", "has changed the photograph itself"),
