@@ -34,7 +34,15 @@ def _range(value: Range, name: str, low: float, high: float) -> tuple[float, flo
 
 
 class Degradation:
-    """What all have in common: ``sample`` draws parameters for one image, calling degrades a batch."""
+    """What all have in common: ``sample`` draws parameters for one image, calling degrades a batch.
+
+    Attributes
+    ----------
+    batched : it degrades a batch as one; what goes image by image, or leaves the device for OpenCV, is faster in
+        several threads of a processor than on a GPU
+    """
+
+    batched = True
 
     def sample(self, rng: np.random.Generator) -> dict[str, float]:
         raise NotImplementedError
@@ -217,6 +225,8 @@ class GaussianNoise(Degradation):
 class Jpeg(Degradation):
     """JPEG compression by OpenCV; ``quality`` from 1 (worst) to 100. Not differentiable."""
 
+    batched = False
+
     def __init__(self, quality: Range = (10, 90)):
         self.quality = _range(quality, "quality", 1, 100)
 
@@ -238,6 +248,7 @@ class Compose(Degradation):
 
     def __init__(self, *degradations: Degradation):
         self.degradations = degradations
+        self.batched = all(degradation.batched for degradation in degradations)
 
     def sample(self, rng):
         return {f"{i}.{k}": v for i, d in enumerate(self.degradations) for k, v in d.sample(rng).items()}
@@ -282,6 +293,8 @@ class Smaller(Degradation):
     ``scale`` is 1 to 8 (a number or a range); ``way`` one of :data:`WAYS`, or None to draw one.
     """
 
+    batched = False
+
     def __init__(self, scale: Range = (1.0, 4.0), way: str | None = "area", inner: Degradation | None = None):
         self.scale = _range(scale, "scale", 1, 8)
         if way is not None and way not in WAYS:
@@ -318,6 +331,8 @@ class Blind(Degradation):
     quality : of JPEG, at the small size or at full size
     untouched, alone : share of the pictures that are left as they were, and of those that are blurred and no more
     """
+
+    batched = False
 
     def __init__(
         self,

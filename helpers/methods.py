@@ -53,6 +53,8 @@ class Method:
     trained_for : the preset of :mod:`helpers.degrade` that it was trained for, "celebablur" or "blind"; "" for a method
         that was not, or is told the blur
     about : what made the checkpoint, its JSON; empty for a method that was not trained
+
+    Thesis, Skip, Flow, DiffIR and StyleGan take the ``path`` of another checkpoint than the one that ships.
     """
 
     name = title = weights = trained_for = ""
@@ -92,8 +94,8 @@ class Thesis(Method):
     name, title, edge_aware = "thesis", "thesis's model", True
     weights, trained_for = "thesis", "celebablur"
 
-    def __init__(self, device: str | torch.device | None = None):
-        self.restorer = Restorer(device=device)
+    def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
+        self.restorer = Restorer(path, device)
         self.about = self.restorer.about
         self.networks = (self.restorer.model.deblur_encoder, self.restorer.model.generator)
 
@@ -105,8 +107,8 @@ class Skip(Method):
     """The better model of chapter 13: the thesis's ideas with skip connections (:mod:`helpers.experiments.skip_model`).
 
     ``knob`` moves it from the mean (0) to the perceptual end (1); by default it stands where the validation faces,
-    measured by ``python -m helpers.experiments.skip_training --measure``, put it. ``path`` names another checkpoint
-    than the shipped one; what that was trained for, its JSON says.
+    measured by ``python -m helpers.experiments.skip_training --measure``, put it. What another checkpoint than the
+    shipped one was trained for, its JSON says.
     """
 
     name, title, edge_aware = "skip", "skip model, edge-aware", True
@@ -167,8 +169,8 @@ class Flow(Method):
     name, title, steps = "pmrf", "PMRF, 25 steps", 25
     weights, trained_for = "pmrf", "celebablur"
 
-    def __init__(self, device: str | torch.device | None = None):
-        self.device, path = device_for(device), shipped(self.weights)
+    def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
+        self.device, path = device_for(device), shipped(self.weights) if path is None else path
         self.model = Pmrf(read_about(path).get("width", 32))
         self.about = load_checkpoint(path, self.model)
         self.sigma = self.about.get("sigma_s", SIGMA_S)
@@ -206,8 +208,8 @@ class DiffIR(Method):
     name, title = "diffir", "DiffIR"
     weights, trained_for = "diffir", "celebablur"
 
-    def __init__(self, device: str | torch.device | None = None):
-        self.device, path = device_for(device), shipped(self.weights)
+    def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
+        self.device, path = device_for(device), shipped(self.weights) if path is None else path
         self.model = DiffIRS2(**SMALL | {k: v for k, v in read_about(path).items() if k in SMALL})
         self.about = load_checkpoint(path, self.model, part="stage2")
         self.model.to(self.device, memory_format=torch.channels_last).eval()
@@ -226,8 +228,8 @@ class StyleGan(Method):
     name, title, slow, knows_blur = "stylegan", "StyleGAN inversion, blur known", True, True
     steps, weights = 150, "stylegan"
 
-    def __init__(self, device: str | torch.device | None = None):
-        self.device, path = device_for(device), shipped(self.weights)
+    def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
+        self.device, path = device_for(device), shipped(self.weights) if path is None else path
         about = read_about(path)
         self.generator = small_generator(about.get("w_dim", 128), about.get("channel_max", 128))
         self.about = load_checkpoint(path, self.generator)

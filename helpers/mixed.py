@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers.data import ImageError, load_split
+from helpers.engine.commands import positive_float
 from helpers.portraits import open_portraits
 
 TITLES = {"faces": "shipped faces", "portraits": "portraits", "grey-portraits": "grey portraits"}
@@ -13,6 +14,10 @@ NAMES = (
     "folder of photographs, or of train/, val/ and test/; 'faces' for the shipped ones, 'portraits' and (for training "
     "alone) 'grey-portraits' for what python -m helpers.portraits has fetched; may be repeated"
 )
+OPTIONS = {  # of a command line that trains on several sets
+    "--data": {"action": "append", "help": NAMES},
+    "--shares": {"type": positive_float, "nargs": "+", "help": "how much of an epoch each --data gets"},
+}
 
 
 def named_set(name: str, split: str, limit: int | None = None) -> Sequence[np.ndarray]:
@@ -80,6 +85,16 @@ def training_set(
     sets = named_sets(names, "train", limit)
     images = sets[0] if len(sets) == 1 and not shares else Mixed(sets, shares)
     return images, described(names, sets, shares)
+
+
+def one_of(sets: Sequence) -> Sequence[np.ndarray]:
+    """Several sets of images, one after the other, as one; a single one as it is."""
+    return sets[0] if len(sets) == 1 else Mixed(sets)
+
+
+def repeated(images: Sequence, source: str, times: int) -> tuple[Sequence[np.ndarray], str]:
+    """``images`` so many times an epoch, each time with another blur, and ``source``, which then says so."""
+    return one_of([images] * times), source + f", each {times} times an epoch" * (times > 1)
 
 
 class Mixed(Sequence):

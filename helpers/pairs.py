@@ -12,15 +12,17 @@ from helpers.edges import THRESHOLDS, edge_maps, four_channels
 from helpers.engine.errors import ImageError
 from helpers.seeds import SEED, rng_for
 
+EDGES = ("blurred", "oracle", "none")
+
 
 @dataclass
 class Batch:
     """``n`` images on their way through the course; tensors are float32, on the CPU unless asked for elsewhere."""
 
-    input: torch.Tensor  # n×4×H×W: blurred RGB in [-1, 1] and the edge map, 0 or 1
+    input: torch.Tensor  # n×4×H×W: blurred RGB in [-1, 1] and the edge map, 0 or 1; n×3×H×W without edge maps
     target: torch.Tensor  # n×3×H×W in [-1, 1]
     blurred: np.ndarray  # uint8 n×H×W×3
-    edges: np.ndarray  # uint8 n×H×W of 0 and 1
+    edges: np.ndarray | None  # uint8 n×H×W of 0 and 1; None where no maps are wanted
     sharp: np.ndarray  # uint8 n×H×W×3
     params: list[dict]  # what was drawn for the degradation of each
 
@@ -37,7 +39,8 @@ class Pairs:
     sharp : uint8 N×H×W×3, or any sequence of uint8 H×W×3 such as :class:`helpers.photos.Photographs`
     degradation : a :class:`helpers.degrade.Degradation`, or the name of a preset
     blurred : matching blurred images for data that comes in pairs; the degradation is then not used
-    edges : "blurred" (as at test time) or "oracle" (from the sharp image: leakage, for teaching only)
+    edges : "blurred" (as at test time), "oracle" (from the sharp image: leakage, for teaching only) or "none", for
+        networks that look at no edge map: Canny is then left out, all else stays the same
     thresholds : Canny's
     flip : mirror half of the images, in training only
     augment : called as ``augment(image, rng)`` on each sharp image (uint8 H×W×3) in training, before it is degraded;
@@ -61,8 +64,8 @@ class Pairs:
             raise ImageError(f"{len(blurred)} blurred images for {len(sharp)} sharp ones")
         if blurred is not None and augment is not None:
             raise ValueError("data that come in pairs cannot be augmented: the blurred image would not follow")
-        if edges not in ("blurred", "oracle"):
-            raise ValueError(f'edges must be "blurred" or "oracle", not {edges!r}')
+        if edges not in EDGES:
+            raise ValueError(f"edges must be one of {', '.join(EDGES)}, not {edges!r}")
         self.sharp, self.blurred = sharp, blurred
         self.degradation = preset(degradation) if isinstance(degradation, str) else degradation
         self.edges, self.thresholds, self.flip, self.seed = edges, tuple(thresholds), flip, seed
@@ -74,8 +77,9 @@ class Pairs:
     def batch(self, indices: Sequence[int], epoch: int | None = None, device: str | torch.device = "cpu") -> Batch:
         """The images of ``indices``; without an ``epoch`` the fixed version that validation and test use.
 
-        The blur is computed on ``device``, where the batch's tensors then are; Canny on the CPU, by OpenCV. A GPU adds
-        in another order, so that there a value may fall on the other side of a rounding to 8 bits.
+        The blur is computed on ``device``, where the batch's tensors then are, unless it goes image by image
+        (:attr:`helpers.degrade.Degradation.batched`); Canny on the CPU, by OpenCV. A GPU adds in another order, so that
+        there a value may fall on the other side of a rounding to 8 bits.
         """
         sharp = np.stack([self.sharp[i] for i in indices])
         keys = [(i,) if epoch is None else (i, epoch + 1) for i in indices]
@@ -87,11 +91,12 @@ class Pairs:
         target = _upload(sharp, device)
         if self.blurred is None:
             params = [self.degradation.sample(rng) for rng in rngs]
-            images = target.movedim(-1, 1).float() / 255
+            images = (target if self.degradation.batched else torch.from_numpy(sharp)).movedim(-1, 1).float() / 255
             # A blurred photograph is a file of 8-bit numbers, so ours is rounded too.
             degraded = (self.degradation(images, params) * 255).round().clamp(0, 255).to(torch.uint8)
             degraded = degraded.movedim(1, -1).contiguous()
             blurred = degraded.cpu().numpy()
+            degraded = degraded if self.degradation.batched else _upload(blurred, device)
         else:
             params = [{} for _ in indices]
             blurred = np.stack([self.blurred[i] for i in indices])
@@ -99,6 +104,8 @@ class Pairs:
                 raise ImageError(f"blurred images {blurred.shape} and sharp ones {sharp.shape} differ in shape")
             blurred[mirror] = blurred[mirror, :, ::-1]
             degraded = _upload(blurred, device)
+        if self.edges == "none":
+            return Batch(normalise(degraded), normalise(target), blurred, None, sharp, params)
         edges = edge_maps(sharp if self.edges == "oracle" else blurred, self.thresholds)
         inputs = four_channels(degraded, _upload(edges, device))
         return Batch(inputs, normalise(target), blurred, edges, sharp, params)

@@ -26,7 +26,6 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from helpers.data import load_split
 from helpers.degrade import PRESETS
 from helpers.edges import THRESHOLDS
 from helpers.engine import commands
@@ -42,6 +41,7 @@ from helpers.engine.runs import RunFolder, fingerprint, stop_on_signals
 from helpers.engine.updates import cosine_rate, set_rate
 from helpers.losses import TotalLoss, Weights
 from helpers.metrics import evaluate, means
+from helpers.mixed import OPTIONS, named_sets, one_of, repeated, training_set
 from helpers.networks import DeblurModel
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
@@ -264,7 +264,8 @@ def _end_epoch(run: EpochRun, trainer: Trainer, val_pairs: Pairs, facts: dict) -
 def main(arguments: list[str] | None = None) -> None:
     """The command line; an error that the user can mend ends it with one sentence."""
     count, above_0 = {"type": commands.positive_int}, {"type": commands.positive_float}
-    extra = {
+    extra = OPTIONS | {
+        "--repeat": count | {"default": 1, "help": "times that an epoch goes through the images: its end takes time"},
         "--epochs": count | {"default": Recipe.epochs},
         "--accumulate": count | {"default": Recipe.accumulate, "help": "parts of a batch, to save memory"},
         "--learning-rate": above_0 | {"default": Recipe.learning_rate},
@@ -283,12 +284,13 @@ def main(arguments: list[str] | None = None) -> None:
     args = commands.parser("helpers.training", __doc__, extra=extra).parse_args(arguments)
     recipe = Recipe(**{k: v for k, v in vars(args).items() if k in Recipe.__dataclass_fields__})
     with commands.exit_on_error():
-        (images, source), (val_images, _) = (commands.images_of(args, load_split, s) for s in ("train", "val"))
+        images, about = repeated(*training_set(args.data, args.shares, args.limit), args.repeat)
+        val_images = one_of(named_sets(args.data, "val", args.limit))
         here, options = processes(), {k: getattr(args, k) for k in ("compile", "workers", "save_every")}
-        here.print(f"{len(images)} {source} to train on, {len(val_images)} to validate on")
+        here.print(f"{about} to train on, {len(val_images)} to validate on")
         # Several processes would not stop after the same step: theirs end at once, and go on from what was saved.
         with stop_on_signals() if here.num_processes == 1 else nullcontext() as options["stop"]:
-            history = train(images, val_images, args.out, recipe, about=f"{len(images)} {source}", **options)
+            history = train(images, val_images, args.out, recipe, about=about, **options)
     if history:
         here.print(json.dumps(history[-1], indent=1))
 

@@ -11,13 +11,13 @@ import os
 # are many times slower than one, and a process that a test starts must round as this one does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib.util
 import sys
 import time
 from pathlib import Path
 
 import cv2
 import matplotlib
-import nbval.kernel
 import numpy as np
 import pytest
 import torch
@@ -34,7 +34,10 @@ if str(ROOT) not in sys.path:
 from helpers.perceptual import Lpips, load_lpips  # noqa: E402
 from tests.kernels import patient  # noqa: E402
 
-nbval.kernel.start_new_kernel = patient(nbval.kernel.start_new_kernel)
+if importlib.util.find_spec("nbval"):  # what runs on a bare GPU machine needs no notebooks
+    import nbval.kernel
+
+    nbval.kernel.start_new_kernel = patient(nbval.kernel.start_new_kernel)
 
 # The same examples every time, however slow the machine is.
 settings.register_profile("course", derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck)

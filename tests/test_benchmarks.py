@@ -1,9 +1,15 @@
 """tests.benchmarks: every part in miniature, and whether what is compared is the same."""
 
+import argparse
+import importlib
+import io
 import json
 import math
+import os
 import subprocess
 import sys
+import tarfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +18,7 @@ import torch
 
 from helpers.losses import TotalLoss
 from helpers.pairs import Pairs
-from tests.benchmarks import compare, evaluation, folder, measure, ours, peak, plain, report, shares
+from tests.benchmarks import compare, evaluation, folder, gpu_part, gpu_plan, measure, ours, peak, plain, report, shares
 from tests.benchmarks.__main__ import PARTS, main, run
 from tests.benchmarks.training import write_files
 from tests.conftest import ROOT
@@ -261,3 +267,136 @@ def test_on_gpu_says_that_there_is_none(tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OUT": str(tmp_path)}
     done = subprocess.run(["bash", script], capture_output=True, text=True, env=environment)
     assert done.returncode == 3 and "no CUDA device" in done.stderr and not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The plan for a lent GPU
+
+
+@pytest.fixture
+def lent(monkeypatch, tmp_path):
+    """RUNS and OUT of a plan, and sets of photographs that are not looked at."""
+    environment = {"RUNS": "runs", "OUT": "out", "COURSE_REAL_FACES": "faces", "COURSE_PORTRAITS": "portraits"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    for name in ("PARTS", "MOST", "FILES", "TOTAL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_each_training_of_the_plan_takes_its_options(lent, dry, monkeypatch):
+    """Options are parsed by the command itself, for the plan and for its rehearsal."""
+    parse, parsed = argparse.ArgumentParser.parse_args, []
+
+    def only_parse(parser, argv):
+        parsed.append(parse(parser, argv))
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+    trained = [part for part in gpu_plan.plan() if part.steps]
+    for part in trained:
+        one = gpu_plan.miniature(part) if dry else part
+        main = importlib.import_module(one.command[0]).main
+        gpu_part.call(main, gpu_part.options_of(one, one.steps, lent / "run"))
+        assert parsed[-1].out == str(lent / "run") and (parsed[-1].limit == 4) == dry
+        for option, count in one.steps.items():
+            assert getattr(parsed[-1], option[2:].replace("-", "_")) == count
+    assert len(parsed) == len(trained) == 7 and parsed[0].halve_every == (1 if dry else 2)
+
+
+def test_what_cannot_be_run_is_left_out(lent, monkeypatch):
+    parts = {part.name: part for part in gpu_plan.plan()}
+    assert "no checkpoint" in gpu_plan.possible(parts["thesis-photographs"])
+    assert gpu_plan.possible(parts["skip-blind"]) == gpu_plan.possible(parts["thesis-faces"]) == ""
+    monkeypatch.delenv("COURSE_PORTRAITS")
+    assert "no portraits" in gpu_plan.possible(parts["skip-blind"])
+    monkeypatch.delenv("COURSE_REAL_FACES")
+    assert "thesis-photographs" not in [part.name for part in gpu_plan.plan()]
+
+
+def test_steps_that_fit(lent, monkeypatch):
+    """A start of 5 s and 0.1 s a step: after both probes 78 s are left of 100, 0.9 of them without another start."""
+    now, probes = [0.0], []
+
+    def training(argv):
+        probes.append([int(argv[argv.index(option) + 1]) for option in ("--mean-steps", "--flow-steps")])
+        now[0] += 5 + 0.1 * sum(probes[-1])
+
+    monkeypatch.setattr(gpu_part.time, "monotonic", lambda: now[0])
+    part = next(part for part in gpu_plan.plan() if part.name == "pmrf")
+    found = gpu_part.steps_that_fit(part, training, 100.0, lent)
+    assert probes == [[5, 19], [19, 77]]
+    steps = (0.9 * (100 - 7.4 - 14.6) - 7.4) / 0.1
+    assert sum(found.values()) == pytest.approx(steps, abs=1)
+    assert found["--flow-steps"] == pytest.approx(4 * found["--mean-steps"], abs=3)
+    assert gpu_part.steps_that_fit(part, training, 1e9, lent) == part.steps
+
+
+def test_epochs_that_fit(lent):
+    """60 pictures 20 times at 100 a second and 5 s to end an epoch: 17 s each; two in 70 s, of which 0.95 less 25."""
+    part = next(part for part in gpu_plan.plan() if part.name == "thesis-faces")
+    gpu_plan.write_record(lent / "runs", part, {"speed": 100.0})
+    short = replace(part, command=(*part.command, "--limit", "60"))
+    assert gpu_part.epochs_that_fit(short, None, 70.0, lent) == {"--epochs": 2}
+    assert gpu_part.epochs_that_fit(short, None, 1000.0, lent) == part.steps
+    assert gpu_part.epochs_that_fit(short, None, 1.0, lent) == {"--epochs": 1}
+
+
+class Sleeping(gpu_plan.Plan):
+    """Parts that sleep; SIGTERM lets them leave a file, unless they are called deaf."""
+
+    def begin(self, part, seconds):
+        saves = "" if part.name == "deaf" else f"echo {part.name} > {self.results}/{part.name}.safetensors; exit 0"
+        return subprocess.Popen(["bash", "-c", f"trap '{saves}' TERM; {part.leaves}"])
+
+
+def test_parts_side_by_side_end_in_time(lent, monkeypatch, capsys):
+    """One ends by itself, one is told, one does not listen, one fails; each result is copied, the table tells."""
+    monkeypatch.setattr(gpu_plan, "RESERVE", 1)
+    monkeypatch.setattr(gpu_plan, "PATIENCE", 1)
+    hold = "while true; do sleep 0.05; done"
+    works = {"quick": "true", "slow": hold, "deaf": hold, "broken": "exit 3"}
+    parts = [gpu_plan.Part(5, name, 1, (), do, {"--steps": 1}, "", True) for name, do in works.items()]
+    plan = Sleeping([*parts, gpu_plan.Part(8, "last", 1, (), "true")], 4, dry=False)
+    for name in ("broken", "deaf"):
+        (plan.logs / f"{name}.log").write_text("why\n", encoding="utf-8")
+    assert [len(group) for group in plan.groups()] == [4, 1]
+    assert not plan.run() and plan.left > -2
+    states = {part.name: plan.of(part).get("state") for part in plan.parts}
+    assert "failed with 3" in states["broken"] and "failed with -9" in states["deaf"] and states["last"] == "done"
+    assert (plan.out / "slow.safetensors").read_text(encoding="utf-8") == "slow\n" and "why" in capsys.readouterr().out
+    assert "| 5 broken |" in (plan.out / "table.md").read_text(encoding="utf-8")
+
+
+def test_results_as_pieces_of_one_tar(tmp_path):
+    """Within the limits; what is small first, photographs last; joined again they are what they were."""
+    results, out = tmp_path / "results", tmp_path / "out"
+    results.mkdir()
+    rng = np.random.default_rng(1)
+    for age, (name, size) in enumerate({"thesis-photographs.safetensors": 40_000, "a.safetensors": 50_000,
+                                        "b.safetensors": 30_000, "a.json": 300}.items()):  # fmt: skip
+        (results / name).write_bytes(rng.bytes(size))
+        os.utime(results / name, (age, age))
+    found = list(results.iterdir())
+    gpu_plan.deliver(found, out)
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in found)
+    for limits, left in (({"most": 32_768}, []), ({"most": 32_768, "files": 4}, ["thesis-photographs.safetensors"]),
+                         ({"total": 75_000}, ["b.safetensors", "thesis-photographs.safetensors"])):  # fmt: skip
+        packed = tmp_path / "packed"
+        gpu_plan.deliver(found, packed, **limits)
+        files = sorted(packed.iterdir())
+        assert len(files) <= limits.get("files", 99) and sum(p.stat().st_size for p in files) <= limits.get(
+            "total", 1e9
+        )
+        assert max(p.stat().st_size for p in files) <= limits.get("most", 1e9)
+        told = (packed / "JOIN.txt").read_text(encoding="utf-8")
+        assert [line.removeprefix("left out: ") for line in told.splitlines()[1:]] == left
+        with tarfile.open(fileobj=io.BytesIO(b"".join(p.read_bytes() for p in files if p.suffix != ".txt"))) as archive:
+            names = archive.getnames()
+            assert all(archive.extractfile(n).read() == (results / n).read_bytes() for n in names)
+        assert names[0] == "a.json" and sorted([*names, *left]) == sorted(p.name for p in out.iterdir())
+
+
+def test_limits_in_words():
+    assert [gpu_plan.bytes_of(text) for text in ("16M", "1.5k", "7", "", None)] == [2**24, 1536, 7, None, None]

@@ -251,6 +251,9 @@ def test_shapes_are_the_checkpoints(tmp_path, monkeypatch, random_lpips):
     stages = DiffIRStages(DiffIRS1(**small), DiffIRS2(**small))
     save_checkpoint(tmp_path / "checkpoints" / "diffir.safetensors", stages, small)
     assert loaded("diffir", tmp_path, monkeypatch).model.G.patch_embed.proj.out_channels == 8
+    monkeypatch.delenv("COURSE_DATA")  # another file than the one that ships
+    named = methods.DiffIR("cpu", tmp_path / "checkpoints" / "diffir.safetensors")
+    assert named.model.G.patch_embed.proj.out_channels == 8 and named.about["dim"] == 8
     generator = methods.small_generator(6, 8)
     save_checkpoint(tmp_path / "checkpoints" / "stylegan.safetensors", generator, shape_of(6, 8))
     assert loaded("stylegan", tmp_path, monkeypatch, random_lpips).generator.synthesis.w_dim == 6

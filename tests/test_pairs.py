@@ -121,6 +121,23 @@ def test_oracle_edges_come_from_the_sharp_image(faces):
     assert torch.equal(batch.input[:, :3], Pairs(faces).batch(range(4)).input[:, :3])
 
 
+def test_without_edge_maps(faces):
+    """Three channels, and everything else the same: blur, mirror and what was drawn."""
+    with_map, without = (Pairs(faces, flip=True, edges=edges).batch([0, 1], 1) for edges in ("blurred", "none"))
+    assert torch.equal(without.input, with_map.input[:, :3]) and torch.equal(without.target, with_map.target)
+    assert without.edges is None and without.params == with_map.params
+
+
+@pytest.mark.parametrize(("name", "batched"), [("celebablur", True), ("blind", False), ("phone", False)])
+def test_where_it_is_degraded(faces, name, batched):
+    """For another device: there, if a batch is degraded as one; else on the processor, and uploaded afterwards."""
+    pairs = Pairs(faces, name)
+    assert pairs.degradation.batched == batched
+    if not batched:  # "meta" computes nothing, so that a blur there would have no pixels
+        batch = pairs.batch([0, 1], 0, "meta")
+        assert batch.input.is_meta and np.array_equal(batch.blurred, pairs.batch([0, 1], 0).blurred)
+
+
 def test_thresholds_are_used(faces):
     batch = Pairs(faces, thresholds=(40, 80)).batch(range(4))
     assert np.array_equal(batch.edges, edge_maps(batch.blurred, (40, 80)))

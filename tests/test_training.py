@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from helpers import networks, training
-from helpers.data import ImageError, open_folder
+from helpers.data import ImageError, load_split, open_folder
 from helpers.engine import acceleration
 from helpers.engine.acceleration import accelerator_for
 from helpers.engine.checkpoints import load_checkpoint, read_about
@@ -977,6 +977,19 @@ def test_options_reach_the_recipe(spied, tmp_path):
     assert rest["compile"] is True and rest["save_every"] == 7 and rest["workers"] == 2 and not rest["stop"]()
 
 
+def test_several_sets_and_longer_epochs(spied, tmp_path, capsys):
+    """Two sets in shares, gone through three times an epoch; validated on both, picture by picture."""
+    for name, count in (("a", 4), ("b", 2)):
+        write_pictures(tmp_path / name / "train", count)
+        write_pictures(tmp_path / name / "val", count - 1)
+    options = ["--data", str(tmp_path / "a"), "--data", str(tmp_path / "b"), "--shares", "1", "1", "--repeat", "3"]
+    training.main([*options, "--out", "somewhere"])
+    images, val = spied[0][:2]
+    assert (len(images), len(val)) == (3 * (4 + 4), 3 + 1)
+    assert np.array_equal(images[0], images[8]) and np.array_equal(images[4], images[6])
+    assert "shares 1 : 1, each 3 times an epoch to train on, 4 to validate" in capsys.readouterr().out
+
+
 def test_a_single_folder_is_split_by_position(spied, tmp_path, capsys):
     """25 pictures: the 19th to validate on, the 20th kept for testing, 23 to train on."""
     write_pictures(tmp_path / "photos", 25)
@@ -1043,5 +1056,5 @@ def test_unreadable_pictures_stop_the_command_line(tmp_path):
     with pytest.raises(SystemExit, match=r"003\.png"):
         training.main(["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")])
     with pytest.raises(ImageError):
-        training.load_split(tmp_path / "photos", "train")
-    assert np.isfinite(training.load_split(tmp_path / "photos", "val")).all()
+        load_split(tmp_path / "photos", "train")
+    assert np.isfinite(load_split(tmp_path / "photos", "val")).all()

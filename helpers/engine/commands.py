@@ -13,7 +13,7 @@ from helpers.engine.checkpoints import save_checkpoint
 from helpers.engine.errors import CheckpointError, ImageError, PrecisionError, TrainingError
 from helpers.engine.folders import write_errors
 from helpers.engine.precision import PRECISIONS, precision_for
-from helpers.engine.runs import hardware
+from helpers.engine.runs import hardware, steps_done
 from helpers.seeds import SEED
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -54,6 +54,8 @@ def fraction(text: str) -> float:
     """A number from 0 to 1, 1 itself excluded: the decay of an average, for instance."""
     return _number(text, float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 
+
+EXPORT = {"--export": {"action": "store_true", "help": "train no further; write the checkpoint of the run as it is"}}
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The skeleton
@@ -139,8 +141,12 @@ def main_of(
     load: Callable,
     train: Callable[..., tuple],
     settings: dict,
+    stages: dict[str, str] | None = None,
 ) -> Path:
     """Train as the command line says, and write the checkpoint ``<name>.safetensors`` into the folder of the run.
+
+    With ``--export``, where the command has it, nothing is trained: the checkpoint holds what the run has come to, and
+    its JSON says how far.
 
     Parameters
     ----------
@@ -148,6 +154,7 @@ def main_of(
     load : :func:`helpers.data.load_split`
     train : called with (args, training images, validation images); gives (model, {stage: history})
     settings : what the checkpoint says of itself besides the options, or instead; its ``name`` names the file
+    stages : of a command with :data:`EXPORT`: each stage as :func:`parser` knows it -> the folder of its run
 
     Returns
     -------
@@ -160,6 +167,12 @@ def main_of(
         model, histories = train(args, images, validation)
         options = {k: v for k, v in vars(args).items() if k.endswith("_steps") or k in ("batch_size", "seed")}
         device = next(model.parameters()).device
+        if stages and args.export:
+            planned = {f"{stage}_steps": options[f"{stage}_steps"] for stage in stages}
+            done = {f"{stage}_steps": steps_done(Path(args.out) / folder) for stage, folder in stages.items()}
+            if done != planned:
+                told = (f"{n} of {planned[k]} {k.replace('_', ' ')}" for k, n in done.items())
+                options |= {**done, "stopped": f"stopped after {', '.join(told)}"}
         about = facts({**options, **settings}, len(images), source, device, args.precision)
         about["history"] = {stage: history[-1] for stage, history in histories.items() if history}
         path = Path(args.out) / f"{settings['name']}.safetensors"

@@ -14,9 +14,11 @@ from typing import TypeVar
 
 import torch
 
+from helpers.engine import runs
 from helpers.engine.errors import ImageError, TrainingError
 from helpers.seeds import indices_of
 
+ENDLESS = 10**9  # steps
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -144,6 +146,40 @@ class Loader:
         indices, epoch = self.indices(number)
         batch = self.pairs.batch(indices, epoch, self.device)
         return tuple(x.contiguous(memory_format=torch.channels_last) for x in (batch.input, batch.target))
+
+
+class StepBatches:
+    """The batch of a step, for a training that asks for one step after the other (chapters 02 to 04 and 13).
+
+    On a GPU a :class:`Loader` makes the batches beforehand. On the CPU each is made when it is asked for, in the
+    training's own thread, so that a training of one thread stays one. The pictures are the same.
+
+    Parameters
+    ----------
+    pairs, batch_size, device : see :class:`Loader`
+    ahead : make batches beforehand; by default on CUDA alone
+    """
+
+    def __init__(self, pairs, batch_size: int, device: str | torch.device = "cpu", ahead: bool | None = None):
+        self.pairs, self.batch_size, self.device = pairs, batch_size, torch.device(device)
+        self.ahead = self.device.type == "cuda" if ahead is None else ahead
+        self._next, self._batches = -1, iter(())
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(inputs N×4×H×W, or N×3×H×W without edge maps, target N×3×H×W), channels-last, of the step ``step``.
+
+        Raises
+        ------
+        TrainingError, ImageError
+            see :class:`Loader`
+        """
+        if not self.ahead:
+            batch = runs.batch_of(self.pairs, step, self.batch_size)
+            return tuple(x.to(self.device, memory_format=torch.channels_last) for x in (batch.input, batch.target))
+        if step != self._next:  # the first step of a training, or of another one on the same pictures
+            self._batches = iter(Loader(self.pairs, self.batch_size, self.device, start=step, stop=ENDLESS))
+        self._next = step + 1
+        return next(self._batches)
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:

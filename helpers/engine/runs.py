@@ -13,7 +13,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from helpers.engine.checkpoints import bare_names, fill, state_of
+from helpers.engine.checkpoints import bare_names, differences, fill, state_of
 from helpers.engine.ema import Ema
 from helpers.engine.errors import ImageError, Stopped, TrainingError
 from helpers.engine.folders import atomic_write, locked, write_errors
@@ -206,6 +206,12 @@ def read_state(out: str | Path) -> dict | None:
         raise TrainingError(f"{path} cannot be read ({reason}); remove it to start anew") from None
 
 
+def steps_done(out: str | Path) -> int:
+    """How many steps the run in the folder ``out`` has saved; 0 where there is none."""
+    state = read_state(out)
+    return state["plain"]["done"] if state else 0
+
+
 HISTORIES = ("history.jsonl", "history.json")  # the second was written by earlier versions
 
 
@@ -225,6 +231,47 @@ def read_history(out: str | Path) -> list[dict]:
         return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as a history ({error})") from None
+
+
+def averaged_network(
+    out: str | Path, build: Callable[[dict], nn.Module], what: str, noted: Sequence[str] = ()
+) -> tuple[nn.Module, dict, dict]:
+    """The network of the run in the folder ``out`` with its averaged weights, trained to the end or not.
+
+    Parameters
+    ----------
+    build : the untrained network from the run's settings
+    what : its name, for the error
+    noted : settings that the facts repeat, where the run has them
+
+    Returns
+    -------
+    network, settings of the run, facts for a checkpoint: steps, images seen, ``noted``, hours, the last record
+
+    Raises
+    ------
+    TrainingError
+        if there is no such run, or it is another network's
+    """
+    state = read_state(out)
+    if state is None:
+        raise TrainingError(f"{out}: holds no run; nothing was saved there yet")
+    settings, plain, average = state["settings"], state["plain"], state["parts"].get("ema0")
+    try:
+        model = build(settings)
+    except KeyError:
+        average = model = None
+    if average is None or differences(state_of(model), average):
+        raise TrainingError(f"{out}: holds a run of another network than the {what}")
+    fill(model, average)
+    done, seconds = plain["done"], plain.get("seconds", math.nan)  # runs of earlier versions did not note them
+    about = {"steps": done, "images_seen": done * settings["batch_size"]}
+    about |= {name: settings[name] for name in noted if name in settings}
+    if done < settings["steps"]:
+        about["stopped"] = f"stopped after {done} of {settings['steps']} steps"
+    if math.isfinite(seconds):
+        about["hours"] = float(f"{seconds / 3600:.3g}")
+    return model, settings, about | {"history": plain["history"][-1] if plain["history"] else None}
 
 
 def holds_nan(parts: dict[str, object]) -> bool:
@@ -313,6 +360,7 @@ def run(
     validate_every: int | None = None,
     desc: str = "train",
     progress: bool = True,
+    go_on: bool = True,
 ) -> list[dict]:
     """Call ``step(0)``, ``step(1)``, ... up to ``steps``, or from where the folder ``out`` says the run stopped.
 
@@ -327,6 +375,7 @@ def run(
     save_every : steps between two records of the history; the state is saved with each
     validate : gives measures on the validation set; they enter the record as ``val_...``
     validate_every : steps between two validations at least, which happen at a record; by default at each of them
+    go_on : False takes no step and only fills ``parts`` and ``emas``, as far as the run in ``out`` has come
 
     Returns
     -------
@@ -350,7 +399,7 @@ def run(
             folder.write_history(state["history"])
         done, started = state["done"], time.monotonic() - state["seconds"]
         with tqdm(total=steps, initial=min(done, steps), desc=desc, unit="step", disable=not progress) as bar:
-            for number in range(done, steps):
+            for number in range(done, steps if go_on else 0):
                 seed_everything((seed * 1_000_003 + number) % 2**32)  # a step's draws are its own, whenever it is run
                 _add(state, step(number), folder, number)
                 for ema in emas:

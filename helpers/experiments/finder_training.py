@@ -21,11 +21,11 @@ import torch.nn.functional as F
 
 from helpers.data import load_faces, load_parameters, normalise
 from helpers.engine import commands, runs
-from helpers.engine.checkpoints import differences, fill, load_checkpoint, read_about, save_checkpoint, state_of
+from helpers.engine.checkpoints import load_checkpoint, read_about, save_checkpoint
 from helpers.engine.commands import count_int, positive_float
 from helpers.engine.devices import device_for
 from helpers.engine.ema import Ema
-from helpers.engine.errors import ImageError, TrainingError
+from helpers.engine.errors import ImageError
 from helpers.engine.folders import write_errors, write_json
 from helpers.engine.precision import scaler_for
 from helpers.engine.updates import cosine_rate, set_rate, update
@@ -229,22 +229,10 @@ def export(out: str | Path, path: str | Path) -> dict:
     TrainingError
         if there is no such run, or it is another network's
     """
-    state, path = runs.read_state(out), Path(path)
-    if state is None:
-        raise TrainingError(f"{out}: holds no run; nothing was saved there yet")
-    settings, plain, average = state["settings"], state["plain"], state["parts"].get("ema0")
-    model = Finder(settings["widths"])
-    if average is None or differences(state_of(model), average):
-        raise TrainingError(f"{out}: holds a run of another network than the face finder")
-    fill(model, average)
-    done = plain["done"]
-    about = {"name": path.stem, "steps": done, "images_seen": done * settings["batch_size"]}
-    about |= {name: settings[name] for name in ("batch_size", "seed", "rate", "widths")}
-    if done < settings["steps"]:
-        about["stopped"] = f"stopped after {done} of {settings['steps']} steps"
-    about["hours"] = float(f"{plain['seconds'] / 3600:.3g}")
-    about = commands.facts(about, None, settings.get("training_data", "pictures"), device_for(), "no")
-    about |= {"side": SIDE, "history": plain["history"][-1] if plain["history"] else None}
+    noted, path = ("batch_size", "seed", "rate", "widths"), Path(path)
+    model, settings, about = runs.averaged_network(out, lambda run: Finder(run["widths"]), "face finder", noted)
+    told = settings.get("training_data", "pictures")
+    about = commands.facts({"name": path.stem, **about}, None, told, device_for(), "no") | {"side": SIDE}
     with write_errors(path):
         save_checkpoint(path, model, about, precision="8-bit")
         load_checkpoint(path, model)  # rounded to 8 bits, as it is used

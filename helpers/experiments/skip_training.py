@@ -20,7 +20,6 @@ whose PSNR is at most 0.5 dB below the best. For a blind model both are means ov
 close has come back as it was, and 60 dB are no better.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,18 +32,19 @@ from helpers.augment import Augment
 from helpers.data import denormalise
 from helpers.degrade import MATRIX, PRESETS, Degradation, preset
 from helpers.engine import commands, runs
-from helpers.engine.checkpoints import differences, fill, load_checkpoint, read_about, save_checkpoint, state_of
+from helpers.engine.checkpoints import load_checkpoint, read_about, save_checkpoint
 from helpers.engine.commands import count_int, positive_float
 from helpers.engine.devices import device_for
 from helpers.engine.ema import Ema
 from helpers.engine.errors import TrainingError
 from helpers.engine.folders import write_errors, write_json
+from helpers.engine.loading import StepBatches
 from helpers.engine.precision import autocast, precision_for, scaler_for
 from helpers.engine.updates import cosine_rate, set_rate, update
 from helpers.experiments.skip_model import SkipModel, model_of
 from helpers.losses import TotalLoss, Weights
 from helpers.metrics import MOST_PSNR, means, measure
-from helpers.mixed import NAMES, described, named_set, named_sets, names_of, training_set
+from helpers.mixed import OPTIONS, described, named_set, named_sets, names_of, training_set
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
 from helpers.realism import sliced_wasserstein
@@ -104,9 +104,11 @@ def train(
     """
     device = device_for()
     precision = precision_for(device, precision)
-    pairs = Pairs(images, degradation, flip=True, seed=seed, augment=augment)
     seed_everything(seed)
     model = SkipModel(image_size=images[0].shape[0], **shape)
+    edges = "blurred" if model.deblur_encoder.in_channels == 4 else "none"
+    pairs = Pairs(images, degradation, edges=edges, flip=True, seed=seed, augment=augment)
+    batches = StepBatches(pairs, batch_size, device)
     if start:
         load_checkpoint(start, model)
     model.to(device, memory_format=torch.channels_last)
@@ -116,9 +118,7 @@ def train(
 
     def step(number: int) -> dict[str, float]:
         set_rate(optimiser, cosine_rate(number, steps, rate))
-        batch = runs.batch_of(pairs, number, batch_size)
-        inputs = batch.input[:, : model.deblur_encoder.in_channels].to(device, memory_format=torch.channels_last)
-        target = batch.target.to(device, memory_format=torch.channels_last)
+        inputs, target = batches(number)
         with autocast(device, precision):
             perceptual, mean, z_deblur, z_gt = model(inputs, target)
             parts = loss(perceptual, target, z_deblur, z_gt)
@@ -274,26 +274,14 @@ def export(
     TrainingError
         if there is no such run, it is another network's, or nothing says what it was trained on
     """
-    state, path = runs.read_state(out), Path(path)
-    if state is None:
-        raise TrainingError(f"{out}: holds no run; nothing was saved there yet")
-    settings, plain, average = state["settings"], state["plain"], state["parts"].get("ema0")
-    model = model_of(settings)
-    if "fidelity" not in settings or average is None or differences(state_of(model), average):
-        raise TrainingError(f"{out}: holds a run of another network than the skip model")
-    fill(model, average)
+    noted, path = ("batch_size", "seed", "rate", "fidelity", "degradation", "weights", "augment"), Path(path)
+    model, settings, about = runs.averaged_network(out, model_of, "skip model", noted)
     if not (told := settings.get("training_data", trained_on)):
         raise TrainingError(f"{out}: does not say what it was trained on; --trained-on names it")
-    done, names = plain["done"], ("batch_size", "seed", "rate", "fidelity", "degradation", "weights", "augment")
-    about = {"name": path.stem, "steps": done, "images_seen": done * settings["batch_size"]}
-    about |= {name: settings[name] for name in names if name in settings}
-    if done < settings["steps"]:
-        about["stopped"] = f"stopped after {done} of {settings['steps']} steps"
-    seconds = plain.get("seconds", math.nan)
-    hours = seconds / 3600 if math.isfinite(seconds) else hours
-    about |= {"hours": float(f"{hours:.3g}")} if hours is not None else {}
-    about = commands.facts(about, None, told, device_for(), settings.get("precision", precision))
-    about |= {**model.shape, "history": plain["history"][-1] if plain["history"] else None}
+    if hours is not None:
+        about.setdefault("hours", float(f"{hours:.3g}"))
+    precision = settings.get("precision", precision)
+    about = commands.facts({"name": path.stem, **about}, None, told, device_for(), precision) | model.shape
     about |= {"before": _history_of(settings["start"])} if "start" in settings else {}
     with write_errors(path):
         save_checkpoint(path, model, about, precision="8-bit")
@@ -318,8 +306,7 @@ def main(argv: list[str] | None = None) -> None:
     extra["--trained-on"] = {"default": "", "help": "with --export: the pictures in words, if the run does not tell"}
     extra["--hours"] = {"type": positive_float, "help": "with --export: how long it trained, if the run does not tell"}
     extra["--name"] = {"default": "skip", "help": "of the checkpoint in the folder of the run"}
-    extra["--data"] = {"action": "append", "help": NAMES}
-    extra["--shares"] = {"type": positive_float, "nargs": "+", "help": "how much of an epoch each --data gets"}
+    extra |= OPTIONS
     extra["--degradation"] = {"choices": list(PRESETS), "default": "celebablur", "help": "'blind' for photographs"}
     extra["--augment"] = {"action": "store_true", "help": "faces of many sizes, softer, in other colours"}
     extra["--start"] = {"help": "a checkpoint to begin with, to train on"}

@@ -118,6 +118,7 @@ def train(
     validate_every: int = 250,
     precision: str = "auto",
     progress: bool = True,
+    go_on: bool = True,
 ) -> tuple[Generator, torch.Tensor, dict]:
     """Train at 64, then at 128 pixels; resumes in ``out``. The generator, the whitened codes and the histories.
 
@@ -130,19 +131,19 @@ def train(
     small_steps, full_steps : steps at 64 and at 128 pixels; the rate falls as half a cosine over each
     w_dim, channels : see :func:`small_generator`
     precision : "auto", "bf16", "fp16" or "no" (:func:`helpers.engine.precision.precision_for`)
+    go_on : False takes no step: what the run in ``out`` has come to
     """
     device = device_for()
     precision, lpips = precision_for(device, precision), (lpips or load_lpips()).to(device)
     seed_everything(seed)
-    images = np.stack(list(images))
-    model = small_generator(w_dim, channels).to(device)
+    images, model = np.stack(list(images)), small_generator(w_dim, channels).to(device)
     codes = Codes(principal_codes(images, w_dim)).to(device)
     settings = {"batch_size": batch_size, "seed": seed, "rate": rate, "w_dim": w_dim, "channels": channels}
-    settings |= {"lpips": lpips.name, "precision": precision, "images": len(images)}
-    settings |= {"pictures": runs.fingerprint(images)}
+    settings |= {"lpips": lpips.name, "precision": precision, "pictures": runs.fingerprint(images)}
+    settings |= {"images": len(images)}
 
     def losses(synthesis, chosen, side):
-        target = normalise(images[chosen]).to(device)
+        target = normalise(torch.from_numpy(images[chosen]).to(device))
         target = F.avg_pool2d(target, 128 // side) if side < 128 else target
         with autocast(device, precision):
             picture = synthesis(codes(torch.from_numpy(chosen).to(device)), side)
@@ -172,7 +173,7 @@ def train(
 
         parts = {"synthesis": model.synthesis, "codes": codes, **optimisers, "scaler": scaler}
         history = runs.run(
-            Path(out) / str(side), {**settings, "side": side, "steps": steps}, parts, step, steps, (ema,),
+            Path(out) / str(side), {**settings, "side": side, "steps": steps}, parts, step, steps, (ema,), go_on=go_on,
             validate=validate, validate_every=validate_every, desc=f"autodecoder {side}", progress=progress,
         )  # fmt: skip
         model.synthesis.load_state_dict(ema.state_dict())
@@ -186,7 +187,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    extra = {
+    extra = commands.EXPORT | {
         "--rate": {"type": commands.positive_float, "default": 1e-2, "help": "the highest learning rate"},
         "--w-dim": {"type": commands.positive_int, "default": 128, "help": "numbers in a face's code"},
         "--channels": {"type": commands.positive_int, "default": 128, "help": "feature maps of the widest layers"},
@@ -198,12 +199,13 @@ def main(argv: list[str] | None = None) -> None:
         model, _, histories = train(
             images, args.out, args.small_steps, args.full_steps, batch_size=args.batch_size, seed=args.seed,
             rate=args.rate, w_dim=args.w_dim, channels=args.channels, precision=args.precision,
+            go_on=not args.export,
         )  # fmt: skip
         return model, histories
 
     about = {"name": "stylegan", **shape_of(args.w_dim, args.channels), "mapping_layers": 0, "rate": args.rate}
     about |= {"decay": 0.999, "schedule": "half a cosine at each size", "optimiser": "Adam, betas 0.9 and 0.99"}
-    commands.main_of(command, argv, load_split, trained, about)
+    commands.main_of(command, argv, load_split, trained, about, {"small": "64", "full": "128"})
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def train(
     precision: str = "auto",
     progress: bool = True,
     small: dict | None = None,
+    go_on: bool = True,
 ) -> tuple[DiffIRS1, DiffIRS2, dict]:
     """Both stages on sharp ``images`` (uint8 N×H×W×3), on random crops as the authors do; resumes in ``out``.
 
@@ -125,13 +126,14 @@ def train(
         the averaged weights: L_rec, and L_diff of the prior that is found from noise
     precision : "auto", "bf16", "fp16" or "no" (:func:`helpers.engine.precision.precision_for`)
     small : arguments of the networks; :data:`helpers.reviewed.diffir.SMALL` by default
+    go_on : False takes no step: what the run in ``out`` has come to
     """
     if cpen_init not in CPEN_INITS:
         raise ValueError(f"cpen_init must be one of {', '.join(CPEN_INITS)}, not {cpen_init!r}")
     small = SMALL if small is None else small
     settings = {"batch_size": batch_size, "seed": seed, "rate": rate, "cosine_warmup": cosine_warmup, "crop": crop}
     settings |= {"cpen_init": cpen_init, "exact": exact, "degradation": degradation, "images": len(images), **small}
-    stages = Stages(images, out, settings, validation, validate_every, precision, progress=progress)
+    stages = Stages(images, out, settings, validation, validate_every, precision, progress=progress, go_on=go_on)
     seed_everything(seed)
     one, two = DiffIRS1(**small), DiffIRS2(**small)
     for network, cpen in ((one, one.E), (two, two.condition)):
@@ -156,7 +158,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    extra = {
+    extra = commands.EXPORT | {
         "--rate": {"type": commands.positive_float, "default": 5e-4, "help": "the highest learning rate"},
         "--cosine-warmup": {
             "type": commands.count_int,
@@ -174,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
         one, two, histories = train(
             images, args.out, args.stage1_steps, args.warm_steps, args.joint_steps, batch_size=args.batch_size,
             seed=args.seed, rate=args.rate, cosine_warmup=args.cosine_warmup, cpen_init=args.cpen_init,
-            exact=args.exact_prior, validation=validation, precision=args.precision,
+            exact=args.exact_prior, validation=validation, precision=args.precision, go_on=not args.export,
         )  # fmt: skip
         return DiffIRStages(one, two), histories
 
@@ -182,7 +184,8 @@ def main(argv: list[str] | None = None) -> None:
     about |= {"cpen_init": args.cpen_init, "exact_prior": args.exact_prior, "optimiser": "Adam, betas 0.9 and 0.99"}
     falling = "constant, to a tenth over the last third"
     about["schedule"] = falling if args.cosine_warmup is None else f"cosine after {args.cosine_warmup} steps"
-    commands.main_of(command, argv, load_split, trained, about)
+    stages = {"stage1": "stage1", "warm": "stage2_warm", "joint": "stage2"}
+    commands.main_of(command, argv, load_split, trained, about, stages)
 
 
 if __name__ == "__main__":

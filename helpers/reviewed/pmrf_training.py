@@ -36,6 +36,7 @@ def train(
     validate_every: int = 250,
     precision: str = "auto",
     progress: bool = True,
+    go_on: bool = True,
 ) -> tuple[Pmrf, dict]:
     """Both stages on sharp ``images`` (uint8 N×H×W×3); resumes in ``out``. The averaged networks and their histories.
 
@@ -51,10 +52,11 @@ def train(
     validation : sharp images, of which the first few are measured at least every ``validate_every`` steps, with the
         averaged weights: the losses of both stages, that of the field at fixed noise and times
     precision : "auto", "bf16", "fp16" or "no" (:func:`helpers.engine.precision.precision_for`)
+    go_on : False takes no step: what the run in ``out`` has come to
     """
     settings = {"width": width, "batch_size": batch_size, "seed": seed, "rate": rate, "decay": decay}
     settings |= {"degradation": degradation, "images": len(images)}
-    stages = Stages(images, out, settings, validation, validate_every, precision, decay, progress)
+    stages = Stages(images, out, settings, validation, validate_every, precision, decay, progress, go_on)
     seed_everything(seed)
     model = Pmrf(width, kind).to(stages.device, memory_format=torch.channels_last)
 
@@ -67,7 +69,7 @@ def train(
         return {"mse": F.mse_loss(estimate.clamp(0, 1), sharp)}  # clipped before the loss, as in the authors' code
 
     def flow(field, blurred, sharp):
-        noise, t = torch.randn(sharp.shape).to(sharp), stratified_times(len(sharp)).to(sharp)
+        noise, t = torch.randn(sharp.shape, device=sharp.device), stratified_times(len(sharp)).to(sharp)
         return {"flow": flow_loss(model.field_of(blurred, field), sharp, model.start(blurred, noise, sigma), t)}
 
     if model.posterior_mean is not None:
@@ -81,7 +83,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    extra = {
+    extra = commands.EXPORT | {
         "--kind": {"choices": KINDS, "default": "pmrf", "help": "a rival starts elsewhere: from_y, from_noise"},
         "--sigma": {"type": commands.positive_float, "default": SIGMA_S, "help": "σ_s, the noise at the flow's start"},
         "--rate": {"type": commands.positive_float, "default": 5e-4, "help": "learning rate"},
@@ -94,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         return train(
             images, args.out, args.mean_steps, args.flow_steps, batch_size=args.batch_size, seed=args.seed,
             rate=args.rate, decay=args.decay, kind=args.kind, sigma=args.sigma, validation=validation,
-            precision=args.precision,
+            precision=args.precision, go_on=not args.export,
         )  # fmt: skip
 
     about = {"name": "pmrf", "kind": args.kind, "width": 32, "rate": args.rate, "decay": args.decay}
@@ -102,7 +104,8 @@ def main(argv: list[str] | None = None) -> None:
     about |= {"optimiser": "AdamW, betas 0.9 and 0.95, weight decay 0.01"}
     if args.kind != "pmrf":
         about |= {"name": f"pmrf_{args.kind}", "mean_steps": 0}
-    commands.main_of(command, argv, load_split, trained, about)
+    stages = {"mean": "posterior_mean"} if args.kind == "pmrf" else {}
+    commands.main_of(command, argv, load_split, trained, about, stages | {"flow": args.kind})
 
 
 if __name__ == "__main__":

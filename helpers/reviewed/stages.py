@@ -9,6 +9,7 @@ from torch import nn
 from helpers.engine import runs
 from helpers.engine.devices import device_for
 from helpers.engine.ema import Ema
+from helpers.engine.loading import StepBatches
 from helpers.engine.precision import autocast, precision_for, scaler_for
 from helpers.engine.updates import set_rate, update
 from helpers.pairs import Batch, Pairs
@@ -32,6 +33,7 @@ class Stages:
     validate_every : steps between two validations at least
     precision : see :func:`helpers.engine.precision.precision_for`
     decay : of the averages of the weights
+    go_on : False takes no step: the networks are as the runs in ``out`` have left them
 
     Attributes
     ----------
@@ -48,21 +50,23 @@ class Stages:
         precision: str = "auto",
         decay: float = 0.999,
         progress: bool = True,
+        go_on: bool = True,
     ):
         self.device, self.out, self.decay = device_for(), Path(out), decay
         self.precision = precision_for(self.device, precision)
         self.settings = settings | {"pictures": runs.fingerprint(images), "precision": self.precision}
-        self.pairs = Pairs(images, settings["degradation"], flip=True, seed=settings["seed"])
+        pairs = Pairs(images, settings["degradation"], edges="none", flip=True, seed=settings["seed"])
+        self.batches = StepBatches(pairs, settings["batch_size"], self.device)
         self.held_out = None
         if validation is not None and len(validation):
             chosen = range(min(VALIDATED, len(validation)))
             self.held_out = unit_pair(Pairs(validation, settings["degradation"]).batch(chosen), self.device)
-        self.validate_every, self.progress = validate_every, progress
+        self.validate_every, self.progress, self.go_on = validate_every, progress, go_on
         self.histories: dict[str, list[dict]] = {}
 
     def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Blurred and sharp images of the step ``number``, N×3×H×W in [0, 1]."""
-        pair = unit_pair(runs.batch_of(self.pairs, number, self.settings["batch_size"]), self.device)
+        pair = tuple((x + 1) / 2 for x in self.batches(number))
         return (
             random_crop(pair, self.settings["crop"], self.settings["seed"], number) if "crop" in self.settings else pair
         )
@@ -109,7 +113,7 @@ class Stages:
             self.out / name, {**self.settings, "stage": name, **own},
             {"network": network, "opt": optimiser, "scaler": scaler}, step, steps, (ema,),
             validate=validate if self.held_out else None, validate_every=self.validate_every, desc=name,
-            progress=self.progress,
+            progress=self.progress, go_on=self.go_on,
         )  # fmt: skip
         network.load_state_dict(ema.state_dict())
 

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +139,11 @@ def hardware(device: torch.device) -> dict:
 
 def versions() -> dict[str, str]:
     """The releases that decide the figures."""
-    packages = ("torch", "accelerate", "lpips", "numpy", "opencv-python")
-    found = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    packages = ("torch", "accelerate", "lpips", "numpy", "opencv-python", "opencv-python-headless")
+    found = {"python": platform.python_version()}
+    for package in packages:  # OpenCV has two names, and a GPU machine may have been given files alone
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
     return found | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from helpers.data import ImageError, open_folder
 from helpers.engine.errors import TrainingError
-from helpers.engine.loading import Loader, available_cores, prefetch
+from helpers.engine.loading import Loader, StepBatches, available_cores, prefetch
 from helpers.engine.runs import batch_of
 from helpers.pairs import Pairs
 from helpers.seeds import indices_of, rng_for
@@ -238,3 +238,20 @@ def test_numbers_that_are_no_bytes_are_refused(faces):
     poisoned[:, 3, 3] = np.nan
     with pytest.raises(ImageError, match="8-bit"):
         list(Loader(Pairs(poisoned), 4))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One step after the other
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_step_batches_are_those_of_pairs(pairs, ahead):
+    """Made beforehand or not; from any step on, over the end of an epoch, and from the start again."""
+    batches = StepBatches(pairs, 4, ahead=ahead)
+    for step in (1, 2, 3, 0, 1):
+        got = batches(step)
+        assert same(got, expected(pairs, step)) and got[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_step_batches_are_made_beforehand_on_a_gpu_alone(pairs):
+    assert not StepBatches(pairs, 4).ahead and StepBatches(pairs, 4, "cuda").ahead

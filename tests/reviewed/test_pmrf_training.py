@@ -228,6 +228,11 @@ def test_command_line(photos, capsys):
     assert (about["mean_steps"], about["decay"], about["rate"], about["kind"]) == (1, 0.999, 5e-4, "pmrf")
     assert about == read_about(path) and set(about["history"]) == {"posterior_mean", "field"}
     assert "val_mse" in about["history"]["posterior_mean"] and "val_flow" in about["history"]["field"]
+    # The same run as if it had been cut off after the first of five steps of the field: the same weights.
+    trained = path.read_bytes()
+    command(photos, "--mean-steps", "1", "--flow-steps", "5", "--export")
+    assert path.read_bytes() == trained and read_about(path)["flow_steps"] == 1
+    assert read_about(path)["stopped"] == "stopped after 1 of 1 mean steps, 1 of 5 flow steps"
 
 
 def test_command_line_of_a_rival(photos):
