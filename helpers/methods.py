@@ -79,6 +79,10 @@ class Method:
         """
         raise NotImplementedError
 
+    def checkpoint(self, path: str | Path | None) -> str | Path:
+        """``path``, or the checkpoint that ships where it is None."""
+        return shipped(self.weights) if path is None else path
+
     @property
     def parameters(self) -> int:
         """Trained numbers that restoring a picture uses."""
@@ -116,7 +120,7 @@ class Skip(Method):
 
     def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
         self.device = device_for(device)
-        path = shipped(self.weights) if path is None else path
+        path = self.checkpoint(path)
         self.model = model_of(read_about(path))
         self.about = load_checkpoint(path, self.model)
         self.trained_for = self.about.get("degradation", self.trained_for)
@@ -170,7 +174,7 @@ class Flow(Method):
     weights, trained_for = "pmrf", "celebablur"
 
     def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
-        self.device, path = device_for(device), shipped(self.weights) if path is None else path
+        self.device, path = device_for(device), self.checkpoint(path)
         self.model = Pmrf(read_about(path).get("width", 32))
         self.about = load_checkpoint(path, self.model)
         self.sigma = self.about.get("sigma_s", SIGMA_S)
@@ -209,7 +213,7 @@ class DiffIR(Method):
     weights, trained_for = "diffir", "celebablur"
 
     def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
-        self.device, path = device_for(device), shipped(self.weights) if path is None else path
+        self.device, path = device_for(device), self.checkpoint(path)
         self.model = DiffIRS2(**SMALL | {k: v for k, v in read_about(path).items() if k in SMALL})
         self.about = load_checkpoint(path, self.model, part="stage2")
         self.model.to(self.device, memory_format=torch.channels_last).eval()
@@ -229,7 +233,7 @@ class StyleGan(Method):
     steps, weights = 150, "stylegan"
 
     def __init__(self, device: str | torch.device | None = None, path: str | Path | None = None):
-        self.device, path = device_for(device), shipped(self.weights) if path is None else path
+        self.device, path = device_for(device), self.checkpoint(path)
         about = read_about(path)
         self.generator = small_generator(about.get("w_dim", 128), about.get("channel_max", 128))
         self.about = load_checkpoint(path, self.generator)

@@ -240,7 +240,7 @@ def averaged_network(
 
     Parameters
     ----------
-    build : the untrained network from the run's settings
+    build : the untrained network from the run's settings; a KeyError says that they are not those of such a network
     what : its name, for the error
     noted : settings that the facts repeat, where the run has them
 

@@ -275,7 +275,7 @@ def export(
         if there is no such run, it is another network's, or nothing says what it was trained on
     """
     noted, path = ("batch_size", "seed", "rate", "fidelity", "degradation", "weights", "augment"), Path(path)
-    model, settings, about = runs.averaged_network(out, model_of, "skip model", noted)
+    model, settings, about = runs.averaged_network(out, _untrained, "skip model", noted)
     if not (told := settings.get("training_data", trained_on)):
         raise TrainingError(f"{out}: does not say what it was trained on; --trained-on names it")
     if hours is not None:
@@ -286,6 +286,13 @@ def export(
     with write_errors(path):
         save_checkpoint(path, model, about, precision="8-bit")
     return read_about(path)
+
+
+def _untrained(run: dict) -> SkipModel:
+    """The network of a run of this training, which names the weight of its fidelity term."""
+    if "fidelity" not in run:
+        raise KeyError("fidelity")
+    return model_of(run)
 
 
 def _history_of(start: str) -> list[dict]:

@@ -13,15 +13,13 @@ from torch.profiler import record_function
 from helpers import pairs as pairs_module
 from helpers import training
 from helpers.engine.checkpoints import unwrapped
-from helpers.engine.loading import Loader
+from helpers.engine.loading import ENDLESS, Loader
 from helpers.engine.precision import NAMES, precision_for
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips
 from tests.benchmarks import measure
 from tests.benchmarks.measure import Setup
 from tests.benchmarks.plain import order
-
-ENDLESS = 10**9  # steps
 
 
 def kind(device: torch.device) -> str:

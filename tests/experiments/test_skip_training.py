@@ -475,6 +475,15 @@ def test_export_of_another_network(tmp_path):
         export(tmp_path, tmp_path / "a.safetensors", "x")
 
 
+def test_export_of_another_training_of_the_same_network(finished, tmp_path):
+    """Its settings name no fidelity term."""
+    state = runs.read_state(finished[2])
+    state["settings"].pop("fidelity")
+    torch.save({"format": 2, **{k: state[k] for k in ("settings", "plain", "parts")}}, tmp_path / "state.pt")
+    with pytest.raises(TrainingError, match="another network than the skip model"):
+        export(tmp_path, tmp_path / "a.safetensors", "x")
+
+
 def test_a_run_of_an_earlier_version(finished, run, tmp_path):
     """It goes on under the same settings, is refused under others, and is exported with what it does not tell."""
     model, history, out = finished
