@@ -19,7 +19,7 @@ import integrity
 import nbformat
 import psutil
 from common import NOT_GRADED, CourseError, Status, gradebook, released, run, settle, why, write_text
-from confine import die_with_parent
+from confine import die_with_parent, is_not_parent
 from inbox import modified
 from late import settle_penalties
 from nbgrader.api import MissingEntry
@@ -161,7 +161,8 @@ class Batch:
         """Begin with one submission."""
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(str(self.course), self.assignment, student, theirs), daemon=False)
+        job = (os.getpid(), str(self.course), self.assignment, student, theirs)
+        process = context.Process(target=_work, args=job, daemon=False)
         process.start()
         theirs.close()
         self.running.append(Worker(student, process, ours, time.monotonic()))
@@ -317,9 +318,9 @@ def _only(batch: Batch, student: str, old: dict) -> None:
         book.db.commit()
 
 
-def _work(course: str, assignment: str, student: str, answer) -> None:
+def _work(parent: int, course: str, assignment: str, student: str, answer) -> None:
     """In a process of its own: nbgrader's autograder for one student; its result goes into the pipe as JSON."""
-    die_with_parent()
+    die_with_parent(is_not_parent(parent))
     for lock in LOCKS:
         lock.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,6 +8,7 @@ accepted.
 import json
 import sqlite3
 from collections import defaultdict
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -116,12 +117,19 @@ def listed(names: list[str]) -> str:
 # The gradebook
 
 
+@contextmanager
+def opened(database: Path):
+    """A connection for reading; one that may write, too, since what a killed writer left half done must be undone."""
+    with closing(sqlite3.connect(f"file:{database.as_posix()}?mode=rw", uri=True, timeout=60)) as db:
+        yield db
+
+
 def rows(database: Path) -> dict[str, list]:
     """What the gradebook holds: {student: rows}, and under "" all else, with the schema and triggers."""
     if not database.exists():
         return {}
     found = defaultdict(list)
-    with sqlite3.connect(f"file:{database.as_posix()}?mode=ro", uri=True, timeout=60) as db:
+    with opened(database) as db:
         db.execute("begin")  # one state of all tables, though others are writing
         schema = db.execute("select type, name, tbl_name, sql from sqlite_master").fetchall()
         found[""] += sorted(map(repr, schema))
@@ -146,7 +154,6 @@ def rows(database: Path) -> dict[str, list]:
                 elif name in ("grade", "comment"):
                     student = owner.get(row[at["notebook_id"]], "")
                 found[student].append(repr((name, row)))
-    db.close()
     return {student: sorted(lines) for student, lines in found.items()}
 
 
@@ -158,10 +165,9 @@ def manual(database: Path) -> dict[str, list]:
         join submitted_notebook n on n.id = g.notebook_id join submitted_assignment s on s.id = n.assignment_id
         where g.manual_score is not null or g.extra_credit is not null"""
     found = defaultdict(list)
-    with sqlite3.connect(f"file:{database.as_posix()}?mode=ro", uri=True, timeout=60) as db:
+    with opened(database) as db:
         for student, *entered in db.execute(query):
             found[student].append(repr(entered))
-    db.close()
     return {student: sorted(lines) for student, lines in found.items()}
 
 

@@ -247,13 +247,22 @@ def check(course: Path, people: list[Person], collected: str) -> list[str]:
     return wrong
 
 
-def grade(course: Path, kills: int, seed: int = 1) -> tuple[float, float]:
-    """Grade with the command, killed ``kills`` times on the way; (seconds, largest memory in GiB of all processes)."""
+class Graded(NamedTuple):
+    """How grading went: in how many seconds, with how many GiB of all processes at most, and what the command said."""
+
+    seconds: float
+    memory: float
+    said: str
+
+
+def grade(course: Path, kills: int, seed: int = 1) -> Graded:
+    """Grade with the command, killed ``kills`` times on the way."""
     draw, began, most = random.Random(seed), time.monotonic(), 0.0
     line = [sys.executable, str(answers.COURSEWORK / "course.py"), "grade", "6", "--course", str(course)]
-    done = 0
+    done, log = 0, course.parent / "grading.log"
     for left in range(kills, -1, -1):
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        with log.open("w", encoding="utf-8") as said:
+            process = subprocess.Popen(line, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
         enough = done + max(1, draw.randrange(2, 4))
         while process.poll() is None:
             most = max(most, memory(process.pid))
@@ -262,7 +271,7 @@ def grade(course: Path, kills: int, seed: int = 1) -> tuple[float, float]:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
             time.sleep(0.2)
-    return time.monotonic() - began, most
+    return Graded(time.monotonic() - began, most, log.read_text(encoding="utf-8"))
 
 
 def memory(process: int) -> float:
@@ -290,14 +299,15 @@ def main() -> None:
         began = time.monotonic()
         collected = command(course, "collect", "6", str(inbox)).stdout
         print(f"collected {len(people)} entries in {time.monotonic() - began:.0f} s")
-        seconds, most = grade(course, args.kills, args.seed)
+        graded = grade(course, args.kills, args.seed)
         wrong = check(course, people, collected)
         right = sum(p.right for p in people)
-        print(f"graded {right} in {seconds:.0f} s ({seconds / max(right, 1):.1f} s each), killed {args.kills} times")
-        print(f"largest memory of all processes: {most:.1f} GiB")
+        each = graded.seconds / max(right, 1)
+        print(f"graded {right} in {graded.seconds:.0f} s ({each:.1f} s each), killed {args.kills} times")
+        print(f"largest memory of all processes: {graded.memory:.1f} GiB")
         kinds = {p.kind for p in people if not p.right}
         print(f"{len(people) - right} broken ones of {len(kinds)} kinds")
-        print("\n".join(wrong) or "everybody has what they should")
+        print("\n".join([*wrong, graded.said]) if wrong else "everybody has what they should")
         sys.exit(bool(wrong))
 
 

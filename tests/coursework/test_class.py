@@ -13,24 +13,23 @@ import roster as rosters  # isort: skip
 
 @pytest.fixture(scope="module")
 def graded(another, tmp_path_factory):
-    """Eight, killed once on the way: (course, people, what collecting said)."""
+    """Eight, killed once on the way: (course, people, what collecting said, how grading went)."""
     course = another(tmp_path_factory.mktemp("class") / "course")
     inbox = tmp_path_factory.mktemp("inbox")
     people = klass.make(course, inbox, 8, seed=3)
     collected = command(course, "collect", "6", str(inbox))
-    klass.grade(course, kills=1)
-    return course, people, collected
+    return course, people, collected, klass.grade(course, kills=1)
 
 
 def test_everybody_has_what_they_should(graded):
     """Right notebooks full points by tests, broken ones a status; the command ends with an error because of those."""
-    course, people, collected = graded
-    assert klass.check(course, people, collected.stdout) == []
+    course, people, collected, grading = graded
+    assert klass.check(course, people, collected.stdout) == [], grading.said
     assert collected.returncode != 0 and any(not p.right for p in people) and sum(p.right for p in people) >= 5
 
 
 def test_nobody_is_doubled(graded):
-    course, people, _ = graded
+    course, people, *_ = graded
     with commands.gradebook(course) as book:
         assert sorted(s.id for s in book.students) == sorted(p.student for p in people if p.right)
         assert len(book.assignment_submissions(LAST)) == sum(p.right for p in people)
@@ -38,7 +37,7 @@ def test_nobody_is_doubled(graded):
 
 def test_a_second_collection_keeps_the_first(graded, tmp_path):
     """What came is kept for good; who hands in nothing new keeps what there is."""
-    course, people, _ = graded
+    course, people, *_ = graded
     before = sorted(p for p in (course / "downloaded").rglob("*") if p.is_file())
     kept = {p: p.read_bytes() for p in (course / "submitted").rglob("*") if p.is_file()}
     klass.make(course, tmp_path / "in", 2, seed=99, broken=0)
@@ -52,7 +51,7 @@ def test_an_older_version_does_not_replace_a_newer_one(graded, tmp_path):
     """A second collection with an old file: said, and left aside."""
     import os
 
-    course, people, _ = graded
+    course, people, *_ = graded
     person = next(p for p in people if p.right and "%" not in p.student and p.name == p.student)
     path = tmp_path / "in" / f"{person.name}.ipynb"
     path.parent.mkdir()
@@ -76,7 +75,7 @@ def test_names_of_a_large_class(seed):
 
 
 def test_a_class_of_200_has_all_kinds(graded, tmp_path):
-    course, _, _ = graded
+    course, *_ = graded
     people = klass.make(course, tmp_path / "in", 200)
     assert {p.kind for p in people if not p.right} == set(klass.BROKEN) and len(klass.BROKEN) == 15
     assert {p.kind for p in people if p.right} == set(klass.RIGHT)

@@ -172,3 +172,29 @@ def test_hidden_and_kept(tmp_path):
     code = f"import sys, confine\nprint(confine.hide({folders}, [sys.argv[1]]))"
     done = run(code, tmp_path)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+ORPHAN = """
+import os, sys, time
+from pathlib import Path
+import confine
+parent = os.getpid()
+if os.fork() == 0:
+    while {alone} and os.getppid() == parent:  # as if the parent were killed just after it has started this process
+        time.sleep(0.01)
+    confine.die_with_parent(confine.is_not_parent(parent))
+    Path(sys.argv[1]).write_text("lives")
+    os._exit(0)
+if {alone}:
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.parametrize("alone", [True, False], ids=["the parent has ended", "the parent lives"])
+def test_a_process_whose_parent_has_ended_does_not_go_on(tmp_path, alone):
+    """Grading that is killed just after it has started a submission leaves none that grades on by itself."""
+    done = run(ORPHAN.format(alone=alone), tmp_path / "orphan")  # until its outputs are closed, so by all processes
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (tmp_path / "orphan").exists() is not alone

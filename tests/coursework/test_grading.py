@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,28 @@ def test_question_by_question(fresh, monkeypatch):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Rooms, and what is left of them
+
+
+KILLED = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("pragma cache_size = 1")  # so that much of the change is in the file before it is complete
+db.execute("update student set first_name = first_name || 'x'")
+os._exit(0)
+"""
+
+
+def test_a_gradebook_whose_writer_was_killed_is_read_as_it_was_before(tmp_path):
+    """A process that ends in the middle of a change leaves SQLite's journal: the next reader undoes the change."""
+    database = tmp_path / "gradebook.db"
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("create table student (id text, first_name text)")
+        db.executemany("insert into student values (?, ?)", [(str(n), "a" * 500) for n in range(500)])
+        db.commit()
+    before = integrity.rows(database)
+    subprocess.run([sys.executable, "-c", KILLED, str(database)], check=True, timeout=60)
+    assert (tmp_path / "gradebook.db-journal").exists()
+    assert integrity.rows(database) == before and len(before["0"]) == 1
 
 
 def test_rooms_of_killed_processes_are_removed(tmp_path, monkeypatch):
