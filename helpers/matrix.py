@@ -7,8 +7,8 @@
     python -m helpers.matrix --data my/photos --methods skip blind --size 256 --out runs/large.json
 
 Each case of :data:`helpers.degrade.MATRIX` degrades the same pictures, the same way each time. Every cell holds mean
-PSNR, SSIM and LPIPS with 95 % bootstrap intervals over the pictures, and the paired gain over the degraded input: a
-method whose gain lies below 0 has spoilt the pictures. A run that was stopped goes on with the same command.
+PSNR, SSIM and LPIPS with 95 % bootstrap intervals over the pictures, the paired gain over the degraded input, and the
+share of pictures that the method has spoilt, which a mean hides. A run that was stopped goes on with the same command.
 """
 
 import argparse
@@ -42,6 +42,8 @@ from helpers.seeds import SEED
 
 INPUT = "input"
 KEPT = ("PSNR", "SSIM", "LPIPS")
+SPOILT = 0.1  # dB of PSNR; a picture that loses more counts as spoilt,
+AS_IT_WAS = 42.0  # unless its PSNR is still so high that nobody sees a difference
 
 # Degraded pictures, uint8 N×H×W×3, and what was drawn for each, to restored pictures of the same shape.
 Restore = Callable[[np.ndarray, list[dict]], np.ndarray]
@@ -53,13 +55,15 @@ def cell(restored: pd.DataFrame, degraded: pd.DataFrame) -> dict:
     Returns
     -------
     measure -> [mean, low, high] and, in "gain", [mean, low, high] of the paired difference to the degraded pictures
-    (above 0 is better in PSNR and SSIM, below 0 in LPIPS). PSNR counts at most 60 dB a picture.
+    (above 0 is better in PSNR and SSIM, below 0 in LPIPS); "spoilt" is the share of pictures that lose more than
+    :data:`SPOILT` dB and come out below :data:`AS_IT_WAS`. PSNR counts at most 60 dB a picture.
     """
     columns = [c for c in restored.columns if c.startswith(KEPT)]
     ours, theirs = (table[columns].clip(upper=MOST_PSNR) for table in (restored, degraded))
     own, gain = (mean_intervals(table.to_numpy()) for table in (ours, ours - theirs))
+    spoilt = ((theirs - ours)["PSNR"] > SPOILT) & (ours["PSNR"] < AS_IT_WAS)
     row, gains = ({c: list(values) for c, values in zip(columns, part, strict=True)} for part in (own, gain))
-    return {**row, "gain": gains}
+    return {**row, "gain": gains, "spoilt": float(spoilt.mean())}
 
 
 def fill(

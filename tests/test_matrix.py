@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -29,7 +30,7 @@ def test_a_cell_by_hand(random_lpips):
     before = measure(Pairs(FACES, GaussianBlur(2.0)).batch(range(5)).blurred, FACES, random_lpips)
     after = measure(Pairs(FACES, GaussianBlur(1.0)).batch(range(5)).blurred, FACES, random_lpips)
     values, metric = cell(after, before), random_lpips.name
-    assert set(values) == {"PSNR", "SSIM", metric, "gain"}
+    assert set(values) == {"PSNR", "SSIM", metric, "gain", "spoilt"}
     for name in ("PSNR", "SSIM", metric):
         mean, low, high = values[name]
         assert mean == pytest.approx(after[name].mean()) and low < mean < high
@@ -44,6 +45,16 @@ def test_a_picture_that_comes_back_as_it_was(random_lpips):
     assert cell(equal, equal)["PSNR"] == [60, 60, 60] and cell(equal, equal)["gain"]["PSNR"] == [0, 0, 0]
     spoilt = cell(other, equal)
     assert np.isfinite(spoilt["gain"]["PSNR"]).all() and spoilt["gain"]["PSNR"][2] < 0
+    assert spoilt["spoilt"] == 1 and cell(equal, other)["spoilt"] == cell(equal, equal)["spoilt"] == 0
+
+
+def test_spoilt_are_those_that_lose_more_than_a_tenth_of_a_decibel():
+    def table(values):
+        return pd.DataFrame({name: values for name in ("PSNR", "SSIM", "LPIPS")})
+
+    before = table([20.0, 30.0, 25.0, 61.0, 60.0])
+    after = table([19.95, 29.0, 26.0, 60.0, 42.5])  # 0.05 less, 1 less, a gain, both above 60 dB, still as it was
+    assert cell(after, before)["spoilt"] == 0.2
 
 
 def test_the_matrix_by_hand(random_lpips):
@@ -59,9 +70,8 @@ def test_the_matrix_by_hand(random_lpips):
     batch = Pairs(FACES, CASES["blurred"]).batch(range(5))
     wanted = measure(batch.blurred, FACES, random_lpips)
     assert cells["blurred"][INPUT]["PSNR"][0] == pytest.approx(wanted["PSNR"].mean())
-    assert {k: v for k, v in cells["blurred"]["same"].items() if k != "gain"} == {
-        k: v for k, v in cells["blurred"][INPUT].items() if k != "gain"
-    }
+    same, before = cells["blurred"]["same"], cells["blurred"][INPUT]
+    assert {k: v for k, v in same.items() if k != "gain"} == {k: v for k, v in before.items() if k != "gain"}
     assert cells["blurred"]["same"]["gain"]["SSIM"] == [0, 0, 0] and seen == [batch.params, [{}] * 5]
     assert cells["blurred"]["truth"]["PSNR"][0] == cells["sharp"][INPUT]["PSNR"][0] == 60
     table = as_table(cells)
