@@ -234,6 +234,7 @@ def bars(
     xlabel: str,
     title: str = "",
     notes: Sequence[str] | None = None,
+    ranges: Sequence[tuple[float, float]] | None = None,
 ) -> Figure:
     """Horizontal bars, the first on top, each made of ``parts`` one behind the other.
 
@@ -241,6 +242,7 @@ def bars(
     ----------
     values : label of a bar -> the length of each of its parts
     notes : a text behind each bar
+    ranges : the lowest and the highest value measured, drawn as a line at the end of each bar
     """
     figure, axes = new(1, 1, (8, 0.9 + 0.27 * len(values)), title)
     lengths = np.array([list(v) for v in values.values()], float)
@@ -250,11 +252,15 @@ def bars(
             range(len(values)), lengths[:, k], left=starts[:, k], height=0.7, label=part, color=COLOURS[::2][k % 3],
             edgecolor="black", linewidth=0.5, hatch=["", "//", ".."][k % 3],
         )  # fmt: skip
-    for y, (length, note) in enumerate(zip(lengths.sum(1), notes or [], strict=False)):
-        axes.text(length, y, f" {note}", va="center", fontsize=8)
+    ends = lengths.sum(1)
+    if ranges:
+        axes.hlines(range(len(ranges)), *zip(*ranges, strict=True), color=MIDDLE, linewidth=2.5, zorder=3)
+        ends = np.maximum(ends, [high for _, high in ranges])
+    for y, (end, note) in enumerate(zip(ends, notes or [], strict=False)):
+        axes.text(end, y, f" {note}", va="center", fontsize=8)
     axes.set_yticks(range(len(values)), list(values), fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlabel=xlabel, xlim=(0, lengths.sum(1).max() * (1.15 if notes else 1.02)))
+    axes.set(xlabel=xlabel, xlim=(0, ends.max() * (1.15 if notes else 1.02)))
     if len(parts) > 1:
         axes.legend(fontsize=8, loc="lower right")
     return figure
@@ -306,7 +312,7 @@ def roofline(layers: Sequence[dict], peak: float, bandwidth: float, title: str =
     layers : rows with "layer", "kind", "FLOP/byte", "GFLOP/s", and "ms" each of "times" layers; the area of a mark is
         the time they take together
     peak, bandwidth : FLOP/s and bytes/s of the machine
-    named : so many of the costliest layers have their names beside them
+    named : so many of the costliest layers have their names, in a column at the right, with a line to the mark
     """
     figure, axes = new(1, 1, (8, 4), title)
     intensity = np.array([row["FLOP/byte"] for row in layers])
@@ -319,9 +325,11 @@ def roofline(layers: Sequence[dict], peak: float, bandwidth: float, title: str =
             intensity[chosen], [layers[k]["GFLOP/s"] for k in chosen], 15 + 400 * cost[chosen] / cost.sum(),
             color=colour, marker=marker, edgecolor="black", linewidth=0.6, alpha=0.85, label=kind,
         )  # fmt: skip
-    for rank, k in enumerate(np.argsort(-cost)[:named]):
-        place, offset = (intensity[k], layers[k]["GFLOP/s"]), (-60, 10) if rank % 2 else (8, -12)
-        axes.annotate(layers[k]["layer"], place, offset, textcoords="offset points", fontsize=7)
+    costliest = np.argsort(-cost)[:named]
+    thin = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5)}
+    for line, k in enumerate(sorted(costliest, key=intensity.__getitem__)):  # a column, where marks are rare
+        place, corner = (intensity[k], layers[k]["GFLOP/s"]), (0.98, 0.46 + 0.07 * line)
+        axes.annotate(layers[k]["layer"], place, corner, "data", "axes fraction", thin, ha="right", fontsize=8)
     axes.set(xscale="log", yscale="log", xlabel="operations for each byte that must move", ylabel="GFLOP/s")
     axes.legend(fontsize=8, loc="lower right", markerscale=0.7)
     return figure

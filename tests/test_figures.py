@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
@@ -172,6 +173,15 @@ def test_bars_stand_behind_one_another(drawings):
     assert all(t in texts(drawings["bars"]) for t in ("forward", "backward", "3 ms", "three", "ms"))
 
 
+def test_bars_with_ranges_have_their_notes_behind_the_highest_value():
+    axes = figures.bars({"a": [4], "b": [3]}, [""], "images/s", notes=["four", "three"], ranges=[(3, 5), (3, 3)]).axes[
+        0
+    ]
+    lines = [segment.tolist() for segment in axes.collections[0].get_segments()]
+    assert lines == [[[3, 0], [5, 0]], [[3, 1], [3, 1]]]
+    assert [text.get_position() for text in axes.texts] == [(5, 0), (3, 1)]
+
+
 def test_timeline_draws_each_interval_in_its_row(drawings):
     """Boxes lie where their times say; what has others inside it is a frame, each time."""
     axes = drawings["timeline"].axes[0]
@@ -191,6 +201,15 @@ def test_roofline_bends_where_memory_stops_to_bind(drawings):
     marks = np.concatenate([c.get_offsets() for c in axes.collections])
     assert sorted(map(tuple, marks)) == [(2.0, 15.0), (50.0, 80.0)]
     assert "last" in texts(drawings["roofline"]) and "first" not in texts(drawings["roofline"])
+
+
+def test_roofline_names_of_neighbours_do_not_overlap():
+    """Marks that lie close together, as those of the costliest layers do, were named on top of one another."""
+    twins = [{**LAYERS[0], "layer": f"layer{k}", "FLOP/byte": 50 + k} for k in range(3)]
+    figure = figures.roofline(twins, 1e11, 1e10)
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without their lines
+    assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in zip(boxes, boxes[1:], strict=False))
 
 
 def test_table_marks_the_best_of_each_column():
