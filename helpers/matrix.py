@@ -32,7 +32,7 @@ from helpers.engine.folders import write_errors, write_json
 from helpers.engine.runs import hardware
 from helpers.experiments.bootstrap import mean_intervals
 from helpers.methods import METHODS, Method, Skip, available, load_method
-from helpers.metrics import MOST_PSNR, measure
+from helpers.metrics import MOST_PSNR, RETURNED, measure
 from helpers.mixed import NAMES, TITLES, named_set
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
@@ -42,8 +42,7 @@ from helpers.seeds import SEED
 
 INPUT = "input"
 KEPT = ("PSNR", "SSIM", "LPIPS")
-SPOILT = 0.1  # dB of PSNR; a picture that loses more counts as spoilt,
-AS_IT_WAS = 42.0  # unless its PSNR is still so high that nobody sees a difference
+SPOILT = 0.1  # dB of PSNR: a picture that loses more counts as spoilt, unless it has come back as it was
 
 # Degraded pictures, uint8 N×H×W×3, and what was drawn for each, to restored pictures of the same shape.
 Restore = Callable[[np.ndarray, list[dict]], np.ndarray]
@@ -56,12 +55,12 @@ def cell(restored: pd.DataFrame, degraded: pd.DataFrame) -> dict:
     -------
     measure -> [mean, low, high] and, in "gain", [mean, low, high] of the paired difference to the degraded pictures
     (above 0 is better in PSNR and SSIM, below 0 in LPIPS); "spoilt" is the share of pictures that lose more than
-    :data:`SPOILT` dB and come out below :data:`AS_IT_WAS`. PSNR counts at most 60 dB a picture.
+    :data:`SPOILT` dB and come out below :data:`helpers.metrics.RETURNED`. PSNR counts at most 60 dB a picture.
     """
     columns = [c for c in restored.columns if c.startswith(KEPT)]
     ours, theirs = (table[columns].clip(upper=MOST_PSNR) for table in (restored, degraded))
     own, gain = (mean_intervals(table.to_numpy()) for table in (ours, ours - theirs))
-    spoilt = ((theirs - ours)["PSNR"] > SPOILT) & (ours["PSNR"] < AS_IT_WAS)
+    spoilt = ((theirs - ours)["PSNR"] > SPOILT) & (ours["PSNR"] < RETURNED)
     row, gains = ({c: list(values) for c, values in zip(columns, part, strict=True)} for part in (own, gain))
     return {**row, "gain": gains, "spoilt": float(spoilt.mean())}
 

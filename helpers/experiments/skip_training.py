@@ -43,7 +43,7 @@ from helpers.engine.precision import autocast, precision_for, scaler_for
 from helpers.engine.updates import cosine_rate, set_rate, update
 from helpers.experiments.skip_model import SkipModel, model_of
 from helpers.losses import TotalLoss, Weights
-from helpers.metrics import MOST_PSNR, means, measure
+from helpers.metrics import MOST_PSNR, RETURNED, means, measure
 from helpers.mixed import OPTIONS, described, named_set, named_sets, names_of, training_set
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
@@ -54,7 +54,6 @@ from helpers.seeds import seed_everything
 # term is light, since equation 41's 0.2 would be large beside a picture loss this small.
 WEIGHTS = Weights(l1=0.5, lpips=0.5, ssim=0.25, tv=0.0, latent=0.02)
 VALIDATED = 100  # validation pictures at most, while a model is trained
-RETURNED = 42.0  # dB: a picture that comes back so close has come back as it was
 
 
 def fidelity_loss(mean: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ accepted.
 import json
 import sqlite3
 from collections import defaultdict
-from contextlib import closing, contextmanager
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -117,11 +117,9 @@ def listed(names: list[str]) -> str:
 # The gradebook
 
 
-@contextmanager
-def opened(database: Path):
+def opened(database: Path) -> closing:
     """A connection for reading; one that may write, too, since what a killed writer left half done must be undone."""
-    with closing(sqlite3.connect(f"file:{database.as_posix()}?mode=rw", uri=True, timeout=60)) as db:
-        yield db
+    return closing(sqlite3.connect(f"file:{database.as_posix()}?mode=rw", uri=True, timeout=60))
 
 
 def rows(database: Path) -> dict[str, list]:
@@ -180,7 +178,5 @@ def points_of(notebook) -> dict[str, float | None]:
 def backup(database: Path, copy: Path) -> None:
     """Copy a database that may be in use."""
     if database.exists():
-        with sqlite3.connect(database, timeout=60) as source, sqlite3.connect(copy) as target:
+        with opened(database) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
-        source.close()
-        target.close()
