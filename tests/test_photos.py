@@ -354,19 +354,28 @@ def test_huge_headers_are_refused_at_once(width, height):
         + png_chunk(b"IDAT", zlib.compress(b""))
         + png_chunk(b"IEND", b"")
     )
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ImageError, match="smaller copy"):
         read_image(bomb)
-    assert time.perf_counter() - started < 1  # decoding 144 megapixels takes longer
+    assert time.process_time() - started < 1  # decoding 144 megapixels takes longer
+
+
+def seconds_of(action, times: int = 3) -> float:
+    """Processor time of the quickest of several calls: on a shared core the time of others is counted too."""
+    taken = []
+    for _ in range(times):
+        started = time.process_time()
+        action()
+        taken.append(time.process_time() - started)
+    return min(taken)
 
 
 def test_large_photographs_are_quick():
-    """20 megapixels: decoded at a fraction of the size, well under the second that a full decoding costs."""
+    """20 megapixels are decoded at a fraction of the size: sooner, with all that follows, than a full decoding."""
     big = cv2.resize(quarters(), (5000, 4000), interpolation=cv2.INTER_NEAREST)
     content = encoded(Image.fromarray(big), "jpeg", quality=80)
-    started = time.process_time()
+    assert seconds_of(lambda: read_image(content)) < seconds_of(lambda: Image.open(io.BytesIO(content)).load())
     result = read_image(content)
-    assert time.process_time() - started < 1.5
     assert np.abs(result[20, 20].astype(int) - (255, 0, 0)).max() < 10 and result.shape == (128, 128, 3)
 
 
@@ -440,18 +449,11 @@ def test_the_order_is_that_of_paths(tmp_path):
 
 
 def test_a_folder_of_many_files_is_listed_quickly(tmp_path):
-    """5000 names in well under a second of the processor: nothing is looked up file by file.
-
-    The quickest of five: what else runs on a core is counted as this process's time where the cores are virtual.
-    """
+    """5000 names in well under a second of the processor: nothing is looked up file by file."""
     for i in range(5000):
         (tmp_path / f"{i:05d}.jpg").touch()
-    times = []
-    for _ in range(5):
-        started = time.process_time()
-        assert len(photos.list_images(tmp_path)) == 5000
-        times.append(time.process_time() - started)
-    assert min(times) < 0.5
+    assert len(photos.list_images(tmp_path)) == 5000
+    assert seconds_of(lambda: photos.list_images(tmp_path), times=5) < 0.5
 
 
 def test_open_folder_empty_or_missing(tmp_path):
