@@ -74,6 +74,7 @@ experiments  past the thesis (chapter 13)
   candidates   networks at equal training time, to choose a trunk; ``python -m helpers.experiments.candidates``
   nafnet       a plain strong network to compare with
   bootstrap    how sure a difference is: paired intervals over test faces and seeds
+  inference    the same for many seeds and several hypotheses: t intervals, Holm's correction, effect sizes
 exercises    what readers build in the chapters: checks that say what is wrong, and solutions
   build        the mechanism; the exercises of each chapter: ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07, ch08, ch09,
                ch10, ch11, ch12, ch13, ch14
