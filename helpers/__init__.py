@@ -70,7 +70,8 @@ experiments  past the thesis (chapter 13)
   adversarial  what the title promises and the method lacks: a patch discriminator, as an option
   variants     the thesis's model with one thing changed, and how large the experiment is
   ablations    what each ingredient is worth; ``python -m helpers.experiments.ablations``
-  results      what recorded ablations say
+  hypotheses   what the course's experiment asks, written down before its first run, and its regime
+  results      what recorded ablations say: differences, and the verdicts on the hypotheses
   candidates   networks at equal training time, to choose a trunk; ``python -m helpers.experiments.candidates``
   nafnet       a plain strong network to compare with
   bootstrap    how sure a difference is: paired intervals over test faces and seeds

@@ -3,6 +3,10 @@
 ::
 
     python -m helpers.experiments.ablations --preset tiny --out runs/tiny        # a check, a minute or two
+    python -m helpers.experiments.ablations --preset course --out runs/course    # the hypotheses: 9 arms × 8 seeds
+    python -m helpers.experiments.ablations --collect runs/course --to data/results/hypotheses.json
+
+    # exploration: many variants, few seeds, no correction, no verdicts
     python -m helpers.experiments.ablations --preset laptop --out runs/laptop    # 32 variants × 3 seeds, CPU
     python -m helpers.experiments.ablations --preset longer --out runs/longer    # 7 of them, three times the steps
     python -m helpers.experiments.ablations --preset full --out runs/full --data my/photos   # for a GPU
@@ -11,10 +15,15 @@
 Every variant differs from the thesis in one thing, is trained for the same number of steps on the same faces in the
 same order, and measured on the same test faces. Each run is a file in the folder ``--out``; a run that is there is not
 done again, so the command goes on where it was stopped, and several processes may share a folder (``--seeds``).
+Seed after seed, all variants are trained: an experiment that is ended early has equally many seeds of each.
+
+``--preset course`` writes its hypotheses into the folder before the first run (:mod:`helpers.experiments.hypotheses`)
+and judges them at the end.
 """
 
 import json
 import shutil
+import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -36,11 +45,12 @@ from helpers.engine.folders import write_errors, write_json
 from helpers.engine.precision import PRECISIONS, autocast, precision_for, scaler_for
 from helpers.engine.runs import Stopped, TrainingError, batch_of, hardware
 from helpers.engine.updates import set_rate, update
+from helpers.experiments import hypotheses
 from helpers.experiments.adversarial import Adversary
-from helpers.experiments.results import collect, differences
+from helpers.experiments.results import collect, differences, told
 from helpers.experiments.skip_model import SkipModel
 from helpers.experiments.skip_training import fidelity_loss
-from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur, other_degradations
+from helpers.experiments.variants import ALL, PRESETS, Preset, Variant, blur, other_degradations, seed_of
 from helpers.losses import TotalLoss, l1_loss
 from helpers.metrics import measure
 from helpers.networks import DeblurModel
@@ -92,8 +102,13 @@ def build(variant: Variant, preset: Preset) -> DeblurModel | SkipModel:
     """The untrained network of a variant, at the preset's size."""
     if variant.network == "skip":
         w = 2 * preset.width
-        return SkipModel(variant.latent_dim, preset.image_size, (w, w, 2 * w, 2 * w), (1, 1, 1, 1))
-    return DeblurModel(variant.latent_dim, preset.image_size, preset.width)
+        return SkipModel(preset.code_of(variant), preset.image_size, (w, w, 2 * w, 2 * w), (1, 1, 1, 1))
+    model = DeblurModel(preset.code_of(variant), preset.image_size, preset.width)
+    if not variant.pooled:
+        encoder, side = model.deblur_encoder, preset.image_size // 32
+        encoder.avgpool = nn.Identity()
+        encoder.fc = nn.Linear(encoder.fc.in_features * side**2, encoder.fc.out_features)
+    return model
 
 
 def first_stage(variant: Variant, preset: Preset, number: int) -> bool:
@@ -127,6 +142,10 @@ def total_loss(model, variant: Variant, loss: TotalLoss, outputs: tuple, target:
         total = total + 0.1 * fidelity_loss(mean, target)  # as helpers.experiments.skip_training does
     if variant.latent == "anchored":
         total = total + variant.weights.l1 * l1_loss(model.generator(z_gt).float(), target)
+    if variant.latent == "held":  # the Generator as it is: no gradient, and its batch statistics stay
+        as_it_is = {k: v.detach().clone() for k, v in model.generator.state_dict().items()}
+        drawn = torch.func.functional_call(model.generator, as_it_is, (z_gt,))
+        total = total + variant.weights.l1 * l1_loss(drawn.float(), target)
     return total
 
 
@@ -158,7 +177,7 @@ def train(
     loss, feed = TotalLoss(lpips, variant.weights), Feed(images, variant, degradation, seed, flip=True)
 
     def step(number: int) -> dict[str, float]:
-        set_rate(optimiser, preset.rate * 0.5 ** (4 * number // preset.steps))
+        set_rate(optimiser, preset.rate_at(number))
         batch = batch_of(feed.pairs, number, preset.batch_size)
         inputs = feed.inputs(batch).to(device, memory_format=torch.channels_last)
         target = batch.target.to(device, memory_format=torch.channels_last)
@@ -255,7 +274,7 @@ def run(
     ImageError
         if the variant wants photographs and ``pictures`` has none
     """
-    variant, degradation = VARIANTS[name], blur(preset.image_size)
+    variant, degradation = ALL[name], blur(preset.image_size, preset.strength)
     if variant.data != "faces" and "photographs" not in pictures:
         raise ImageError(f"{name} is trained on photographs: name a folder of them")
     sources = ["faces", "photographs"] if variant.data == "both" else [variant.data]
@@ -285,7 +304,7 @@ def run(
     if name == "thesis":
         record["other degradations"] = {
             kind: on(faces["test"], other)[1].mean().to_dict()
-            for kind, other in other_degradations(preset.image_size).items()
+            for kind, other in other_degradations(preset.image_size, preset.strength).items()
         }
     record["codes"] = examine_codes(model, variant, faces, degradation)
     return record
@@ -306,27 +325,37 @@ def run_all(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, preset)
+    if preset.confirms:
+        hypotheses.claim(out)
     device = device_for()
-    lpips, second = (lpips or load_lpips()).to(device), Lpips(None).to(device)
+    # The layout of what the networks draw, or every call would copy AlexNet's weights.
+    lpips = (lpips or load_lpips()).to(device, memory_format=torch.channels_last)
+    second = Lpips(None).to(device, memory_format=torch.channels_last)
     pictures = load_pictures(preset, photographs)
-    names = [n for n in names or preset.variants if photographs or VARIANTS[n].data == "faces"]
-    wanted = [(name, SEED + i) for i in (seeds or range(preset.seeds)) for name in names]
+    names = [n for n in names or preset.variants if photographs or ALL[n].data == "faces"]
+    wanted = [(name, seed_of(name, i)) for i in (seeds or range(preset.seeds)) for name in names]
     input_file = out / "blurred.json"
     if not input_file.exists():
         write_json(input_file, _blurred(preset, pictures, lpips, second))
-    with tqdm(total=len(wanted), desc="ablations", unit="run", disable=not progress) as bar:
-        for name, seed in wanted:
-            path = out / f"{name}-{seed}.json"
-            if not path.exists():
-                state = out / "states" / path.stem
-                record = run(name, seed, preset, pictures, lpips, second, progress, state, precision)
-                record |= {"hardware": hardware(device), "date": date.today().isoformat(), "torch": torch.__version__}
-                record["lpips"] = lpips.name
-                write_json(path, record)
-                shutil.rmtree(state, ignore_errors=True)
-                with suppress(OSError):  # another process's runs may lie there
-                    state.parent.rmdir()
-            bar.update()
+    took = []
+    for done, (name, seed) in enumerate(wanted, 1):
+        path = out / f"{name}-{seed}.json"
+        if path.exists():
+            continue
+        state, started = out / "states" / path.stem, time.perf_counter()
+        record = run(name, seed, preset, pictures, lpips, second, progress, state, precision)
+        record |= {"hardware": hardware(device), "date": date.today().isoformat(), "torch": torch.__version__}
+        record["lpips"] = lpips.name
+        write_json(path, record)
+        shutil.rmtree(state, ignore_errors=True)
+        with suppress(OSError):  # another process's runs may lie there
+            state.parent.rmdir()
+        took.append(time.perf_counter() - started)
+        left = sum(not (out / f"{n}-{s}.json").exists() for n, s in wanted)
+        hours = left * sum(took) / len(took) / 3600
+        if progress:
+            now = f"run {done} of {len(wanted)}, {name}, seed {seed}: {took[-1]:.0f} s"
+            tqdm.write(f"{now}; about {hours:.1f} h to go", file=sys.stderr)
 
 
 def _claim(out: Path, preset: Preset) -> None:
@@ -344,14 +373,14 @@ def _blurred(preset: Preset, pictures: dict, lpips: Lpips, second: Lpips) -> dic
     """The measures of the blurred inputs themselves, and how far sharp faces are from sharp faces."""
     out = {}
     for source, splits in pictures.items():
-        batch = Pairs(splits["test"], blur(preset.image_size)).batch(range(len(splits["test"])))
+        batch = Pairs(splits["test"], blur(preset.image_size, preset.strength)).batch(range(len(splits["test"])))
         out[source] = examine(batch.blurred, batch.sharp, lpips, second).mean().to_dict()
         if source == "faces":
             out["SWD"] = sliced_wasserstein(batch.blurred, splits["val"])["mean"]
             out["SWD of sharp faces"] = sliced_wasserstein(batch.sharp, splits["val"])["mean"]
     sharp = pictures["faces"]["test"]
     out["other degradations"] = {}
-    for kind, other in other_degradations(preset.image_size).items():
+    for kind, other in other_degradations(preset.image_size, preset.strength).items():
         batch = Pairs(sharp, other).batch(range(len(sharp)))
         out["other degradations"][kind] = examine(batch.blurred, batch.sharp, lpips, second).mean().to_dict()
     return out
@@ -361,7 +390,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = bare_parser("helpers.experiments.ablations", __doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="tiny")
     parser.add_argument("--out", help="folder of the runs; the same command goes on where it stopped")
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), help="all of the preset's by default")
+    parser.add_argument("--variants", nargs="+", choices=list(ALL), help="all of the preset's by default")
     parser.add_argument("--seeds", type=count_int, nargs="+", help="numbers of the seeds, from 0; all by default")
     parser.add_argument(
         "--data", help="folder of photographs with train/, val/ and test/: trains and measures there too"
@@ -381,9 +410,14 @@ def main(argv: list[str] | None = None) -> None:
                 Path(args.to).parent.mkdir(parents=True, exist_ok=True)
                 write_json(args.to, results)
             print(f"wrote {len(results['runs'])} runs to {args.to}")
-    if args.out and list(Path(args.out).glob("thesis-*.json")):
-        table = differences(collect(args.out), "PSNR")
-        print(table.drop(columns="group").to_string(float_format=lambda v: f"{v:.3f}"))
+    if args.out and list(Path(args.out).glob("thesis-[0-9]*.json")):
+        results = collect(args.out)
+        print(told(results) if PRESETS[args.preset].confirms else _explored(results))
+
+
+def _explored(results: dict) -> str:
+    table = differences(results, "PSNR").drop(columns=["group", "verdict"])
+    return "exploration, which judges nothing:\n" + table.to_string(float_format=lambda v: f"{v:.3f}")
 
 
 if __name__ == "__main__":

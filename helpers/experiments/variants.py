@@ -2,6 +2,10 @@
 
 Every variant differs from its baseline in one thing. The baseline is ``thesis``, or ``skip`` for those whose name
 begins with it. :mod:`helpers.experiments.ablations` trains them, :mod:`helpers.experiments.results` reads the results.
+
+:data:`VARIANTS` are the 32 of the exploration: many questions, three seeds, no correction. What they suggested is asked
+again by :mod:`helpers.experiments.hypotheses`, in another regime and with more seeds; :data:`ARMS` are the variants
+that it needs besides.
 """
 
 import json
@@ -9,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 
 from helpers.degrade import Compose, DefocusBlur, Degradation, GaussianBlur, GaussianNoise, MotionBlur
 from helpers.edges import THRESHOLDS
+from helpers.engine.updates import cosine_rate
 from helpers.losses import Weights
+from helpers.seeds import SEED
 
 
 @dataclass(frozen=True)
@@ -21,11 +27,15 @@ class Variant:
     edges: str = "blurred"  # "none": an empty channel; "oracle": from the sharp image; "shuffled": another face's
     thresholds: tuple[float, float] = THRESHOLDS
     weights: Weights = field(default_factory=Weights)
-    latent: str = "joint"  # "stop": no gradient through z_gt; "anchored": z_gt is decoded too; "staged": see train
+    # "stop": no gradient through z_gt; "anchored": z_gt is decoded too; "held": the same, but the Generator learns
+    # nothing of it; "staged": see train
+    latent: str = "joint"
     latent_dim: int = 512
     adversarial: float = 0.0
     data: str = "faces"  # or "photographs", "both"
     network: str = "thesis"  # or "skip": the better model, small, where a map need not pass through the code
+    pooled: bool = True  # False: the code is made of all places of the encoder's last maps, not of their mean
+    own_seeds: bool = False  # True: other seeds than the rest of the experiment
 
 
 def _weights(**changed: float) -> Weights:
@@ -70,6 +80,21 @@ VARIANTS: dict[str, Variant] = {
     },
 }
 
+# For the course's hypotheses. Two variants above changed several things at once; here each thing is alone.
+ARMS: dict[str, Variant] = {
+    "thesis-own": Variant("baseline", "as the thesis, other seeds", own_seeds=True),
+    "latent-held": Variant("latent", "z_gt decoded by a Generator that does not learn of it", latent="held"),
+    "weights-l1": Variant("weights", "L1 1 instead of 0.5", weights=_weights(l1=1.0)),
+    "weights-lpips": Variant("weights", "LPIPS 0.15 instead of 0.3", weights=_weights(lpips=0.15)),
+}
+ALL = VARIANTS | ARMS
+OWN_SEEDS = 1000  # how far the seeds of an arm with seeds of its own are from the others'
+
+
+def seed_of(name: str, number: int) -> int:
+    """The seed of the ``number``-th run (from 0) of a variant: the same for all, but where it has seeds of its own."""
+    return SEED + number + OWN_SEEDS * ALL[name].own_seeds
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -81,20 +106,52 @@ class Preset:
     batch_size: int
     seeds: int
     faces: tuple[int, int, int]  # at most so many to train, validate and test on
-    rate: float = 1e-3  # halved after each quarter of the steps, as equation 42 does in 60 epochs
+    rate: float = 1e-3
     variants: tuple[str, ...] = tuple(VARIANTS)
+    strength: float = 1.0  # of the blur; 2 at 64 pixels is a blur of 4 to 8 pixels again
+    code: int = 512  # numbers that stand for the thesis's 512; other code sizes shrink with it
+    schedule: str = "halved"  # after each quarter of the steps, as equation 42 does in 60 epochs; or "cosine"
+    confirms: bool = False  # whether the hypotheses are written down first and judged at the end
 
     def identity(self) -> dict:
         """What runs that are compared must share; more seeds and variants may be asked for later."""
         return {k: v for k, v in json.loads(json.dumps(asdict(self))).items() if k not in ("seeds", "variants")}
 
+    def rate_at(self, step: int) -> float:
+        """The learning rate of ``step`` (from 0)."""
+        if self.schedule == "cosine":
+            return cosine_rate(step, self.steps, self.rate, warmup=self.steps // 20)
+        return self.rate * 0.5 ** (4 * step // self.steps)
+
+    def code_of(self, variant: Variant) -> int:
+        """How many numbers the code of a variant has in this experiment."""
+        return variant.latent_dim * self.code // 512
+
 
 # What is asked again after three times as many steps: claims about learning early need not hold later.
 LONGER = ("thesis", "edges-none", "edges-shuffled", "edges-oracle", "skip", "skip-edges-none", "skip-edges-oracle")
+# One arm for each hypothesis, the baseline, and the baseline again with other seeds.
+COURSE = ("thesis", "edges-none", "edges-oracle", "without-lpips", "without-tv", "without-latent", "latent-staged")
+COURSE += ("adversarial-0.01", "thesis-own")
 PRESETS = {
     "tiny": Preset(64, 8, 6, 4, 2, (24, 8, 8), variants=("thesis", "edges-none", "only-l1", "latent-staged")),
     "laptop": Preset(64, 16, 300, 16, 3, (6600, 100, 200)),
     "longer": Preset(64, 16, 900, 16, 3, (6600, 100, 200), variants=LONGER),
+    # The reasons for these numbers: helpers.experiments.hypotheses.
+    "course": Preset(
+        64,
+        16,
+        1200,
+        16,
+        8,
+        (6600, 100, 200),
+        rate=2e-3,
+        variants=COURSE,
+        strength=2.0,
+        code=128,
+        schedule="cosine",
+        confirms=True,
+    ),
     "full": Preset(128, 64, 24_000, 32, 3, (20_000, 400, 400), rate=2e-4),
 }
 
@@ -105,13 +162,13 @@ def blur(size: int, factor: float = 1.0) -> GaussianBlur:
     return GaussianBlur((4 * scale * factor, 8 * scale * factor), 2 * round(10 * scale * max(factor, 1)) + 1)
 
 
-def other_degradations(size: int) -> dict[str, Degradation]:
-    """What the model was not trained for."""
+def other_degradations(size: int, strength: float = 1.0) -> dict[str, Degradation]:
+    """What the model was not trained for; its own blur has ``strength``."""
     scale = size / 128
     return {
-        "blur half as strong": blur(size, 0.5),
-        "blur 1.5 times as strong": blur(size, 1.5),
+        "blur half as strong": blur(size, 0.5 * strength),
+        "blur 1.5 times as strong": blur(size, 1.5 * strength),
         "motion, 10 to 25 px of 128": MotionBlur((10 * scale, 25 * scale)),
         "defocus, 5 to 10 px of 128": DefocusBlur((5 * scale, 10 * scale)),
-        "the same blur, noise 0.02": Compose(blur(size), GaussianNoise(0.02)),
+        "the same blur, noise 0.02": Compose(blur(size, strength), GaussianNoise(0.02)),
     }

@@ -11,10 +11,11 @@ from PIL import Image
 from helpers.data import ImageError, denormalise, load_faces, square
 from helpers.edges import edge_maps
 from helpers.engine.runs import TrainingError
-from helpers.experiments import ablations, adversarial
+from helpers.experiments import ablations, adversarial, hypotheses
 from helpers.experiments.ablations import (
     SECOND,
     Feed,
+    build,
     examine,
     examine_codes,
     load_pictures,
@@ -24,7 +25,7 @@ from helpers.experiments.ablations import (
     train,
 )
 from helpers.experiments.results import collect, differences
-from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur, other_degradations
+from helpers.experiments.variants import ALL, PRESETS, VARIANTS, Preset, Variant, blur, other_degradations, seed_of
 from helpers.losses import Weights
 from helpers.metrics import measure
 from helpers.networks import DeblurModel
@@ -41,7 +42,7 @@ PARTS = ("deblur_encoder", "generator", "latent_encoder")
 
 
 def quick(name: str, **changed) -> Variant:
-    return replace(VARIANTS[name], **{"weights": QUICK, "latent_dim": 16, **changed})
+    return replace(ALL[name], **{"weights": QUICK, "latent_dim": 16, **changed})
 
 
 def test_the_skip_models_variants_run(random_lpips):
@@ -187,6 +188,37 @@ def test_anchored_is_decoded_too(watched):
     assert moved(*watched(quick("latent-anchored", weights=without))[0][::4]) == set(PARTS)
 
 
+def test_held_teaches_the_latent_encoder_alone(watched):
+    """Decoding z_gt sends a gradient into the code and none into the Generator, whose first step is the thesis's own,
+    batch statistics included; it decodes the same picture as "anchored" does."""
+    without = Weights(lpips=0.0, latent=0.0)
+    plain, held = (watched(quick(name, weights=without))[0] for name in ("thesis", "latent-held"))
+    assert moved(held[0], held[-1]) == set(PARTS)
+    assert all(torch.equal(plain[1][k], v) for k, v in held[1].items() if not k.startswith("latent_encoder"))
+    model, target, code = DeblurModel(16, 64, 4), torch.rand(2, 3, 64, 64), torch.rand(2, 16)
+    outputs = (target, None, code, code)
+    free = ablations.TotalLoss(None, without)
+    joint, anchored, held = (
+        ablations.total_loss(model, quick(n, weights=without), free, outputs, target)
+        for n in ("thesis", "latent-anchored", "latent-held")
+    )
+    assert held > joint and torch.equal(held, anchored)
+
+
+def test_a_code_of_all_places():
+    """Not pooled: four places of 8·width maps at 64 pixels; the code still has its own length."""
+    model = build(quick("thesis", pooled=False), MICRO)
+    assert model.deblur_encoder.fc.in_features == 4 * 8 * MICRO.width
+    inputs = torch.rand(2, 4, 64, 64)
+    assert model.eval().deblur_encoder(inputs).shape == (2, 16) and model(inputs).shape == (2, 3, 64, 64)
+    assert build(quick("thesis"), MICRO).deblur_encoder.fc.in_features == 8 * MICRO.width
+
+
+def test_the_presets_code():
+    assert build(VARIANTS["thesis"], replace(MICRO, code=64)).latent_dim == 64
+    assert build(VARIANTS["code-64"], replace(MICRO, code=64)).latent_dim == 8
+
+
 @pytest.mark.parametrize("steps", [4, 5, 15])
 def test_staged_training_freezes(watched, steps):
     """First LatentEncoder and Generator alone, then DeblurEncoder alone; statistics are frozen too, whether or not the
@@ -250,6 +282,10 @@ def test_rate_is_halved_each_quarter(random_lpips, monkeypatch):
     preset = replace(MICRO, steps=8, rate=8e-3, batch_size=2)
     train(quick("thesis"), preset, FACES[:8], 0, random_lpips, blur(64), FACES[8:], progress=False)
     assert seen == pytest.approx([8e-3, 8e-3, 4e-3, 4e-3, 2e-3, 2e-3, 1e-3, 1e-3])
+    seen.clear()
+    smooth = replace(preset, schedule="cosine", steps=3)
+    train(quick("thesis"), smooth, FACES[:8], 0, random_lpips, blur(64), FACES[8:], progress=False)
+    assert seen == pytest.approx([smooth.rate_at(i) for i in range(3)]) and seen[2] < seen[0]
 
 
 def test_the_curve(watched):
@@ -475,10 +511,12 @@ def pretended(monkeypatch, random_lpips):
 
     def pretend(name, seed, *rest):
         asked.append((name, seed - SEED))
-        return made(name, seed, [20.0 + len(name), 21.0])
+        record = made(name, seed, [20.0 + len(name) + seed % 7, 21.0])
+        record["test"] |= {"SSIM": [0.5, 0.6], "LPIPS": [0.1, 0.2]}
+        return record | {"SWD": 100.0 + seed % 5}
 
     monkeypatch.setattr(ablations, "run", pretend)
-    monkeypatch.setattr(ablations, "_blurred", lambda *rest: {})
+    monkeypatch.setattr(ablations, "_blurred", lambda *rest: {"faces": {"PSNR": 18.0}})
     monkeypatch.setattr(ablations, "Lpips", lambda trunk: random_lpips)
     monkeypatch.setattr(ablations, "load_pictures", lambda p, d: {} if d is None else load_pictures(p, d))
     monkeypatch.setattr(ablations, "load_lpips", lambda: random_lpips)
@@ -496,6 +534,36 @@ def test_parts_of_an_experiment(pretended, tmp_path, capsys):
     assert "as the thesis" in table and "no edges" in table and "l1 alone" not in table  # which has one seed of two
     ablations.main(["--out", str(out), "--variants", "data-photographs", "latent-stop", "--seeds", "0"])
     assert pretended[5:] == [("latent-stop", 0)]  # no folder of photographs was named
+
+
+def test_seed_by_seed_with_the_hours_to_go(pretended, tmp_path, capsys, monkeypatch):
+    """All arms of the first seed, then of the second: stopped anywhere, no arm is more than one seed ahead. After each
+    run a line says how long the rest takes, by what the runs of this call took: here a quarter of an hour each."""
+    ticks = iter(range(0, 10**6, 900))
+    monkeypatch.setattr(ablations.time, "perf_counter", lambda: float(next(ticks)))
+    names, seeds = PRESETS["course"].variants, PRESETS["course"].seeds
+    ablations.main(["--preset", "course", "--out", str(tmp_path), "--seeds", "0"])
+    first = capsys.readouterr().err
+    assert f"run 1 of {len(names)}, thesis, seed {SEED}: 900 s; about {(len(names) - 1) / 4:.1f} h to go" in first
+    ablations.main(["--preset", "course", "--out", str(tmp_path)])
+    assert pretended == [(name, seed_of(name, i) - SEED) for i in range(seeds) for name in names]
+    lines = [line for line in capsys.readouterr().err.splitlines() if " h to go" in line]
+    assert len(lines) == len(names) * (seeds - 1) and lines[-1].endswith("about 0.0 h to go")
+
+
+def test_the_course_is_judged(pretended, tmp_path, capsys, monkeypatch):
+    """The command claims, runs, prints verdicts; a changed hypothesis is refused before anything is trained."""
+    out, to = tmp_path / "course", tmp_path / "results.json"
+    ablations.main(["--preset", "course", "--out", str(out), "--seeds", "0", "1", "2"])
+    assert capsys.readouterr().out.count("(3 seeds)") == len(hypotheses.HYPOTHESES)
+    ablations.main(["--collect", str(out), "--to", str(to)])
+    found = json.loads(to.read_text(encoding="utf-8"))
+    assert found["effects"]["edges"]["seeds"] == 3 and found["hypotheses"] and found["date"]
+    trained = len(pretended)
+    monkeypatch.setattr(hypotheses, "HYPOTHESES", hypotheses.HYPOTHESES[:5])
+    with pytest.raises(SystemExit, match="holds other hypotheses"):
+        ablations.main(["--preset", "course", "--out", str(out), "--seeds", "3"])
+    assert len(pretended) == trained
 
 
 @pytest.mark.parametrize(
