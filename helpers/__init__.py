@@ -72,6 +72,7 @@ experiments  past the thesis (chapter 13)
   ablations    what each ingredient is worth; ``python -m helpers.experiments.ablations``
   hypotheses   what the course's experiment asks, written down before its first run, and its regime
   results      what recorded ablations say: differences, and the verdicts on the hypotheses
+  bottleneck   what the size of the code is worth; ``python -m helpers.experiments.bottleneck``
   candidates   networks at equal training time, to choose a trunk; ``python -m helpers.experiments.candidates``
   nafnet       a plain strong network to compare with
   bootstrap    how sure a difference is: paired intervals over test faces and seeds

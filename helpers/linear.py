@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from helpers.data import ImageError, denormalise, load_split, normalise
+from helpers.degrade import Degradation
 from helpers.engine.commands import bare_parser, positive_int
 from helpers.engine.folders import data_folder, write_json
 from helpers.engine.runs import hardware
@@ -110,7 +111,7 @@ class LinearRestorer:
         sharp: Sequence[np.ndarray] | np.ndarray,
         count: int = 512,
         ridge: float = 1e-4,
-        degradation: str = "celebablur",
+        degradation: str | Degradation = "celebablur",
     ):
         """Learn from ``sharp``, uint8 N×H×W×3; each is blurred once. ``ridge`` is relative to the mean variance."""
         features, target, pairs = [], [], Pairs(sharp, degradation)
@@ -145,7 +146,12 @@ class LinearRestorer:
 
 
 def table(
-    train: np.ndarray, test: np.ndarray, lpips: Lpips | None, counts: Sequence[int] = COUNTS, progress: bool = True
+    train: np.ndarray,
+    test: np.ndarray,
+    lpips: Lpips | None,
+    counts: Sequence[int] = COUNTS,
+    progress: bool = True,
+    degradation: str | Degradation = "celebablur",
 ) -> dict[str, dict[str, dict[str, float]]]:
     """{"rebuilt": {count: means of the measures}, "restored": the same}: principal components and the linear map.
 
@@ -154,8 +160,9 @@ def table(
     train, test : uint8 N×H×W×3, sharp; all is learnt from ``train`` and measured on ``test``
     """
     out: dict[str, dict] = {"rebuilt": {}, "restored": {}}
-    components, restorer = Components(flat(train), max(counts)), LinearRestorer(train, max(counts))
-    batch = Pairs(test).batch(range(len(test)))
+    components = Components(flat(train), max(counts))
+    restorer = LinearRestorer(train, max(counts), degradation=degradation)
+    batch = Pairs(test, degradation).batch(range(len(test)))
     for count in tqdm(counts, desc="linear", unit="row", disable=not progress):
         restored = restorer.restore(batch.blurred, count)
         for name, images in (("rebuilt", rebuild(components, test, count)), ("restored", restored)):
