@@ -150,7 +150,7 @@ def total_loss(model, variant: Variant, loss: TotalLoss, outputs: tuple, target:
 
 
 def train(
-    variant: Variant, preset: Preset, images: np.ndarray, seed: int, lpips: Lpips, degradation: Degradation,
+    variant: Variant, preset: Preset, images: np.ndarray, seed: int, lpips: Lpips | None, degradation: Degradation,
     validation: np.ndarray, progress: bool = True, out: str | Path | None = None, precision: str = "auto",
 ) -> tuple[DeblurModel | SkipModel, list[dict]]:  # fmt: skip
     """Train one variant; the model and its curve (at most twelve points: step, mean loss since the last, val_L1).
@@ -161,6 +161,7 @@ def train(
     Parameters
     ----------
     images, validation : sharp pictures, uint8 N×H×W×3; the validation L1 is of the first 64
+    lpips : None where its weight is 0
     out : folder of the run's state, from which the same call goes on; without it nothing is kept
 
     Raises

@@ -44,7 +44,6 @@ from helpers.experiments.ablations import Feed, load_pictures, restore_all, trai
 from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur
 from helpers.metrics import measure
 from helpers.pairs import Pairs
-from helpers.perceptual import Lpips
 from helpers.seeds import SEED
 
 SIZES = (32, 128, 512, 2048)  # as the thesis would count them
@@ -121,7 +120,7 @@ def _run(variant: Variant, preset: Preset, faces: dict, state: Path, progress: b
     """Train one and measure it: a record with its code, budget, measures on test and training faces, and curve."""
     started, degradation = time.perf_counter(), blur(preset.image_size, preset.strength)
     model, curve = train(
-        variant, preset, faces["train"], SEED, Lpips(None), degradation, faces["val"], progress, state, precision
+        variant, preset, faces["train"], SEED, None, degradation, faces["val"], progress, state, precision
     )
     record = {"code": preset.code_of(variant), "stands for": variant.latent_dim, "pooled": variant.pooled}
     record |= {"steps": preset.steps, "images_seen": preset.steps * preset.batch_size, "settings": asdict(variant)}
