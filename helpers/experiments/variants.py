@@ -137,21 +137,21 @@ PRESETS = {
     "tiny": Preset(64, 8, 6, 4, 2, (24, 8, 8), variants=("thesis", "edges-none", "only-l1", "latent-staged")),
     "laptop": Preset(64, 16, 300, 16, 3, (6600, 100, 200)),
     "longer": Preset(64, 16, 900, 16, 3, (6600, 100, 200), variants=LONGER),
-    # The reasons for these numbers: helpers.experiments.hypotheses.
+    # The reasons for these numbers: helpers.experiments.hypotheses. Six to seven minutes a run on one busy core.
     "course": Preset(
         64,
         16,
-        1200,
+        1600,
         16,
         8,
         (6600, 100, 200),
         rate=2e-3,
         variants=COURSE,
-        strength=2.0,
+        strength=2,
         code=128,
         schedule="cosine",
         confirms=True,
-    ),
+    ),  # fmt: skip
     "full": Preset(128, 64, 24_000, 32, 3, (20_000, 400, 400), rate=2e-4),
 }
 

@@ -30,6 +30,7 @@ def test_the_regime_says_the_presets_numbers():
     course = PRESETS["course"]
     for number in (course.image_size, course.width, course.code):
         assert str(number) in REGIME["pictures"] + REGIME["network"]
+    assert f"{course.steps:,} steps" in REGIME["trial"]  # another length wants another trial
 
 
 def test_written_before_the_first_run(tmp_path):
