@@ -5,9 +5,10 @@
     python -m helpers.experiments.bottleneck --out runs/bottleneck --to data/results/bottleneck.json
 
 Codes of 32, 128, 512 and 2,048 numbers, in the miniature of :mod:`helpers.experiments.hypotheses`: everything is a
-quarter of the thesis's, so they have 8, 32, 128 and 512 numbers. Each size is trained with 2,000, 4,000 and 8,000
+quarter of the thesis's, so they have 8, 32, 128 and 512 numbers. Each size is trained with 1,500, 3,000 and 6,000
 steps, each a training of its own to the end of its learning rate. What a doubling of the steps gains, at equal size, is
-training; what is left between the sizes when a doubling gains less than :data:`CONVERGED` is size. Beside each size
+training; what is left between the sizes when a doubling gains less than :data:`CONVERGED` is size. Where it still gains
+more, ``--budgets 1500 3000 6000 12000`` goes on. One seed. Beside each size
 stand the linear rows of :mod:`helpers.linear` with as many numbers, on the same faces and the same blur.
 
 The loss is L1 alone, the thesis's own term that is nearest to PSNR: the linear rows minimise the squared error, and a
@@ -47,7 +48,7 @@ from helpers.pairs import Pairs
 from helpers.seeds import SEED
 
 SIZES = (32, 128, 512, 2048)  # as the thesis would count them
-BUDGETS = (2000, 4000, 8000)
+BUDGETS = (1500, 3000, 6000)
 CONVERGED = 0.1  # dB: a doubling of the steps that gains less has ended a training
 RESULTS = "bottleneck.json"
 PLACES = "2048, all places"
