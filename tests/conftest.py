@@ -47,7 +47,7 @@ LONG = ("notebooks/", "tests/test_browser", "tests/test_coursework", "tests/cour
 
 
 def pytest_collection_modifyitems(items):
-    """What takes minutes begins first, so that neither of the two workers waits for the other at the end."""
+    """What takes minutes begins first, so that no worker waits for the others at the end."""
     items.sort(key=lambda item: next((i for i, start in enumerate(LONG) if item.nodeid.startswith(start)), len(LONG)))
 
 

@@ -38,6 +38,7 @@ class Setup:
     rounds: int = 3  # repetitions of everything else
     steps: int = 2  # steps in a repetition
     launches: int = 2  # of every interpreter that is measured from its start
+    fresh: bool = True  # whether the part ``folder`` is measured in interpreters of its own
     sweep: tuple[int, ...] = (4, 8, 16, 32, 64)
     matrices: tuple[int, ...] = (512, 1024, 2048)
     seconds: float = 0.2  # how long a kernel is repeated
@@ -67,7 +68,7 @@ class Setup:
         """Every part in miniature, for tests and for a first look: the figures mean nothing."""
         return cls(
             device, image_size=64, latent_dim=16, width=8, faces=24, batch=4, segments=2, turns={4: 2},
-            rounds=2, steps=1, launches=1, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4,
+            rounds=2, steps=1, launches=1, fresh=False, sweep=(2, 4), matrices=(64, 128), seconds=0.001, evaluated=4,
             restored=5, threads=(0, 2), loaded=16, files=200, different=20, folder_steps=10, folder_trained=1,
         )  # fmt: skip
 
