@@ -22,6 +22,7 @@ photograph  a photograph's file, with what it holds besides pixels
 finder    where in a photograph a face is
 restore   a square of a photograph, of any size, restored and put back; ``python -m helpers.restore --help``
 realism   how far a set of pictures is from looking like sharp faces
+planes    distortion against perception, with the uncertainty of each method and the floor (chapter 13)
 comparison  all methods in one table; ``python -m helpers.comparison``
 matrix    methods on many degradations at once (chapter 14); ``python -m helpers.matrix``
 skin      whether darker and lighter skin are served equally (chapter 14); ``python -m helpers.skin``

@@ -12,6 +12,7 @@ never stand in one table. Results are kept as JSON with the hardware and the ver
 import json
 import time
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,17 @@ from helpers.engine.devices import device_for
 from helpers.engine.errors import ImageError
 from helpers.engine.folders import data_folder, write_errors, write_json
 from helpers.engine.runs import hardware
+from helpers.experiments.embedding import SIZE, embed, load_embedder
 from helpers.methods import METHODS, TITLES, available, load_method
 from helpers.metrics import HIGHER_IS_BETTER, means, measure
 from helpers.pairs import Pairs
 from helpers.perceptual import Lpips, load_lpips
-from helpers.realism import sliced_wasserstein
+from helpers.realism import kernel_distance, sliced_wasserstein
 from helpers.seeds import SEED
 
 INPUT = "blurred input"
 RESULTS = "comparison.json"
+PARTS = 10  # of the faces; each is left out once, to see how far SWD and KID depend on the faces
 
 
 def shipped_results() -> dict:
@@ -42,20 +45,45 @@ def shipped_results() -> dict:
 
 
 def row_of(restored: np.ndarray, sharp: np.ndarray, reference: np.ndarray, lpips: Lpips) -> dict:
-    """A row of the table: the means of the five measures, with their standard errors, and the realism distance.
+    """A row of the table: the means of the five measures, with their standard errors, and two realism distances.
 
     Parameters
     ----------
     restored, sharp : uint8 N×H×W×3
     reference : other sharp pictures, which say what sharp faces look like as a set
+
+    Returns
+    -------
+    the means under their names; "standard_errors"; "SWD"; for faces of 128 pixels "KID", the kernel distance of the
+    identity network's codes; and, for 20 faces or more, "without": PSNR, LPIPS, SWD and KID ten times, each time
+    without another tenth of the faces, for :func:`helpers.experiments.inference.jackknife`
     """
     table = measure(restored, sharp, lpips)
     finite = table.replace(np.inf, np.nan)
-    return {
-        **means(table).to_dict(),
-        "standard_errors": (finite.std() / finite.count() ** 0.5).to_dict(),
-        "SWD": sliced_wasserstein(restored, reference)["mean"],
-    }
+    row = means(table).to_dict() | {"standard_errors": (finite.std() / finite.count() ** 0.5).to_dict()}
+    row |= distances(restored, reference)
+    if len(restored) >= 2 * PARTS:
+        row["without"] = []
+        for part in range(PARTS):
+            kept = np.arange(len(restored)) % PARTS != part
+            left = means(table[kept])[["PSNR", lpips.name]].to_dict()
+            row["without"].append(left | distances(restored[kept], reference))
+    return row
+
+
+def distances(images: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """The "SWD" of two sets of pictures, uint8 N×H×W×3; and "KID" where they are faces of 128 pixels."""
+    found = {"SWD": sliced_wasserstein(images, reference)["mean"]}
+    if images.shape[1:3] == (SIZE, SIZE) and min(len(images), len(reference)) > 1:
+        codes = _codes_of_reference(reference.tobytes(), reference.shape)
+        found["KID"] = kernel_distance(embed(load_embedder(), images), codes)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _codes_of_reference(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The same pictures stand beside every row, so their codes are computed once."""
+    return embed(load_embedder(), np.frombuffer(content, np.uint8).reshape(shape).copy())
 
 
 def images_seen(about: dict) -> int | None:
@@ -114,11 +142,12 @@ def compare(
 
 
 def as_table(rows: dict[str, dict]) -> pd.DataFrame:
-    """The rows as a table to look at: measures, SWD, parameters, seconds an image, images seen where rows tell them."""
+    """The rows as a table to look at: measures, distances, parameters, seconds an image, images seen if rows tell."""
     order = [INPUT, *[n for n in METHODS if n in rows]]
     table = pd.DataFrame({rows[n]["title"]: rows[n] for n in order if n in rows}).T
     metric = next(c for c in table.columns if c.startswith("LPIPS"))
-    columns = [c for c in HIGHER_IS_BETTER if c != "LPIPS"] + [metric, "SWD", "parameters", "seconds"]
+    columns = [c for c in HIGHER_IS_BETTER if c != "LPIPS"] + [metric, "SWD"]
+    columns += [*(["KID"] if "KID" in table.columns else []), "parameters", "seconds"]
     columns += ["images_seen"] if "images_seen" in table.columns else []
     return table.reindex(columns=columns)
 
@@ -155,7 +184,8 @@ def main(argv: list[str] | None = None) -> None:
         fast = [name for name in args.methods if not METHODS[name].slow]
         for key, names, faces in (("all", fast, sharp), ("few", args.methods, sharp[: args.few])):
             # The floor: how far sharp faces are from other sharp faces of the same number.
-            results[f"floor_{key}"] = sliced_wasserstein(faces, reference)["mean"]
+            floors = distances(faces, reference)
+            results[f"floor_{key}"], results[f"floor_KID_{key}"] = floors["SWD"], floors.get("KID")
 
             def keep(rows, key=key):
                 results[key] = rows

@@ -187,29 +187,6 @@ def forest(tables: dict[str, object], title: str = "", better: dict[str, bool] |
     return figure
 
 
-def plane(
-    along, others, columns: Sequence[str], title: str = "", label: str = "skip model, knob 0 (right) to 1"
-) -> Figure:
-    """Distortion (PSNR) against perception: a line for a method with a knob, a mark for every other method.
-
-    Parameters
-    ----------
-    along : table with PSNR and ``columns``, a row for each position of the knob
-    others : the same columns, a row for each method
-    columns : what stands on the vertical axes, lower is better
-    """
-    figure, axes = new(1, len(columns), (5.2 * len(columns), 4), title, squeeze=False)
-    for axis, column in zip(axes[0], columns, strict=True):
-        inside = along[along.index <= 1]
-        axis.plot(along["PSNR"], along[column], ":", color=DARK)
-        axis.plot(inside["PSNR"], inside[column], "o-", color=DARK, markersize=3, label=label)
-        for mark, (name, row) in zip("sDv^P*X<>", others.iterrows(), strict=False):
-            axis.plot(row["PSNR"], row[column], mark, color=MIDDLE, label=name)
-        axis.set(xlabel="PSNR in dB", ylabel=column + ", lower is better", yscale="log")
-    axes[0][0].legend(fontsize=7)
-    return figure
-
-
 def style_table(table, better: dict[str, bool], digits: dict[str, int] | None = None):
     """A pandas table with the best value of each column in bold; ``better[column]`` is True where higher is better."""
     digits = digits or {"PSNR": 2}

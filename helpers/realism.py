@@ -6,6 +6,8 @@ The usual measure, FID, needs a network of 90 MB that cannot be had without a co
 distance of Karras, Aila, Laine and Lehtinen (2018, section 5) needs none: it compares how small patches are
 distributed at every scale of a Laplacian pyramid. A blurred set lacks the fine scales, a painted-on texture has wrong
 ones; both are far. It does not see whether a face is a face.
+
+:func:`kernel_distance` shares nothing with it: it compares codes that a network gives to whole faces.
 """
 
 import numpy as np
@@ -81,3 +83,27 @@ def sliced_wasserstein(
         lines = lines / lines.norm(dim=0)
         out[str(one.shape[-1])] = 1000 * projected_distance(a.flatten(1), b.flatten(1), lines).item()
     return {**out, "mean": float(np.mean(list(out.values())))}
+
+
+def kernel_distance(codes: np.ndarray, reference: np.ndarray) -> float:
+    """How far two sets of faces are apart in the codes of a network, N×D and M×D of length 1; times 1000.
+
+    The squared maximum mean discrepancy with the kernel (x·y + 1)³, as in the kernel Inception distance of Bińkowski,
+    Sutherland, Arbel and Gretton (2018), with the codes of :func:`helpers.experiments.embedding.embed` for Inception's.
+    The estimate is unbiased: between two samples of one distribution it is 0 on average, however small they are, and
+    may be below 0.
+
+    Raises
+    ------
+    ImageError
+        for fewer than two codes, or codes of two lengths
+    """
+    codes, reference = (np.asarray(c, np.float64) for c in (codes, reference))
+    if codes.ndim != 2 or codes.shape[1:] != reference.shape[1:] or min(len(codes), len(reference)) < 2:
+        raise ImageError(f"wanted two tables of at least two codes, got {codes.shape} and {reference.shape}")
+    within = []
+    for c in (codes, reference):
+        kernel = (c @ c.T + 1) ** 3
+        within.append((kernel.sum() - kernel.trace()) / (len(c) * (len(c) - 1)))  # pairs of two different faces
+    between = ((codes @ reference.T + 1) ** 3).mean()
+    return float(1000 * (sum(within) - 2 * between))

@@ -24,6 +24,13 @@ def metric():
     return Lpips(None)
 
 
+@pytest.fixture(autouse=True)
+def few_sharp_faces(monkeypatch):
+    """The command compares with 400 sharp faces; thirty show as well how it works."""
+    load = comparison.load_split
+    monkeypatch.setattr(comparison, "load_split", lambda data, split, limit: load(data, split, min(limit or 30, 30)))
+
+
 @pytest.fixture(scope="module")
 def faces():
     return np.stack(list(load_faces("test", limit=6)))
@@ -56,6 +63,19 @@ def test_a_row_holds_means_errors_and_realism(faces, metric):
     assert row["PSNR"] == pytest.approx(table["PSNR"].mean())
     assert row["standard_errors"]["SSIM"] == pytest.approx(table["SSIM"].std() / 6**0.5)
     assert row["SWD"] > 3 * row_of(faces, faces, faces[::-1], metric)["SWD"]
+    assert row["KID"] > row_of(faces, faces, faces[::-1], metric)["KID"] and "without" not in row
+
+
+def test_a_row_tells_how_it_depends_on_the_faces(metric):
+    """Twenty faces: ten times without every tenth one; smaller pictures have no kernel distance."""
+    faces = np.stack(list(load_faces("test", limit=20)))
+    blurred = Pairs(faces).batch(range(20)).blurred
+    row = row_of(blurred, faces, faces[::-1], metric)
+    kept = np.arange(20) % 10 != 3
+    left = row_of(blurred[kept], faces[kept], faces[::-1], metric)
+    assert len(row["without"]) == 10
+    assert row["without"][3] == pytest.approx({k: left[k] for k in ("PSNR", metric.name, "SWD", "KID")})
+    assert "KID" not in row_of(blurred[:3, ::2, ::2], faces[:3, ::2, ::2], faces[:, ::2, ::2], metric)
 
 
 def test_the_truth_wins_everything(perfect, faces, metric):
@@ -65,7 +85,7 @@ def test_the_truth_wins_everything(perfect, faces, metric):
     assert rows["perfect"]["images"] == 6 and rows["perfect"]["parameters"] == 0 and rows["perfect"]["seconds"] >= 0
     table = as_table(rows)
     assert list(table.index) == [INPUT, "the truth"]
-    assert list(table.columns) == ["PSNR", "SSIM", "L1", "MSE", metric.name, "SWD", "parameters", "seconds"]
+    assert list(table.columns) == ["PSNR", "SSIM", "L1", "MSE", metric.name, "SWD", "KID", "parameters", "seconds"]
 
 
 def test_images_seen_by_hand():

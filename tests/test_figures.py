@@ -57,16 +57,6 @@ def test_forest_marks_what_is_sure():
     assert decoded(figure).ndim == 3
 
 
-def test_plane_has_a_line_and_a_mark_for_each_method():
-    along = pd.DataFrame({"PSNR": [30.0, 29.0, 28.0], "LPIPS": [0.1, 0.06, 0.05]}, index=[0.0, 1.0, 1.2])
-    others = pd.DataFrame({"PSNR": [22.0, 27.0], "LPIPS": [0.5, 0.2]}, index=["input", "rival"])
-    figure = figures.plane(along, others, ["LPIPS"], "the plane")
-    inside, *marks = figure.axes[0].lines[1:]
-    assert list(inside.get_xdata()) == [30.0, 29.0] and len(marks) == 2  # past 1 is dotted
-    assert [float(m.get_ydata()[0]) for m in marks] == [0.5, 0.2]
-    assert {"input", "rival", "PSNR in dB", "the plane"} <= set(texts(figure).split("\n"))
-
-
 def test_png_is_a_picture_of_the_figures_size():
     figure, _ = figures.new(1, 2, (6, 2), "a title")
     figure.set_dpi(100)

@@ -259,7 +259,7 @@ LAYERS = (
     ("thesis",),
     ("reviewed",),
     ("experiments",),
-    ("wiener", "methods", "comparison", "matrix", "restore", "skin", "identity"),
+    ("wiener", "methods", "comparison", "planes", "matrix", "restore", "skin", "identity"),
     ("exercises", "inspector"),
 )
 

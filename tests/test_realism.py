@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.data import ImageError, load_faces
-from helpers.realism import projected_distance, pyramid, sliced_wasserstein
+from helpers.realism import kernel_distance, projected_distance, pyramid, sliced_wasserstein
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,35 @@ def test_sets_of_different_length_are_cut_to_the_shorter(sets):
 def test_what_cannot_be_compared(images, reference, told):
     with pytest.raises(ImageError, match=told):
         sliced_wasserstein(images, reference)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The kernel distance
+
+
+def test_kernel_distance_by_hand():
+    """East and north against twice east: (1 + 0)³ and (1 + 1)³ within, a half of each between."""
+    east, north = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    found = kernel_distance(np.stack([east, north]), np.stack([east, east]))
+    assert found == pytest.approx(1000 * (1 + 8 - 2 * (8 + 1) / 2))
+    assert kernel_distance(np.stack([east, east]), np.stack([east, east])) == 0
+
+
+def test_kernel_distance_is_unbiased():
+    """Two samples of one distribution: 0 on average, for few codes as for many; another distribution is farther."""
+    rng = np.random.default_rng(5)
+
+    def codes(count, towards=0.0):
+        drawn = rng.normal(size=(count, 8)) + towards
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+    for count in (4, 40):
+        found = np.array([kernel_distance(codes(count), codes(count)) for _ in range(400)])
+        assert abs(found.mean()) < 4 * found.std() / 20 and (found < 0).any()
+    assert kernel_distance(codes(40, 0.5), codes(40)) > 5 * found.std()
+
+
+@pytest.mark.parametrize(("one", "other"), [((1, 8), (5, 8)), ((5, 8), (5, 7)), ((5,), (5,))])
+def test_kernel_distance_wants_two_tables(one, other):
+    with pytest.raises(ImageError, match="two tables"):
+        kernel_distance(np.ones(one), np.ones(other))

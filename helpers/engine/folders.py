@@ -52,9 +52,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
         raise
 
 
-def write_json(path: str | Path, content) -> None:
-    """``content`` as JSON, whole or not at all."""
-    atomic_write(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
+def write_json(path: str | Path, content, indent: int | None = 1) -> None:
+    """``content`` as JSON, whole or not at all; with ``indent`` None on one line, for long lists of numbers."""
+    atomic_write(path, lambda part: part.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8"))
 
 
 @contextmanager

@@ -409,7 +409,7 @@ def main(argv: list[str] | None = None) -> None:
             results = collect(args.collect)
             with write_errors(args.to):
                 Path(args.to).parent.mkdir(parents=True, exist_ok=True)
-                write_json(args.to, results)
+                write_json(args.to, results, indent=None)
             print(f"wrote {len(results['runs'])} runs to {args.to}")
     if args.out and list(Path(args.out).glob("thesis-[0-9]*.json")):
         results = collect(args.out)

@@ -144,3 +144,25 @@ def holm(p: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
     return corrected.tolist()
+
+
+def jackknife(without: np.ndarray) -> np.ndarray:
+    """Covariance of K measures, G×K, of which row g was computed without the g-th of G equal parts of the faces.
+
+    The delete-a-group jackknife (Efron and Tibshirani 1993, section 11.5), for measures that are no mean over faces,
+    such as SWD.
+
+    Returns
+    -------
+    K×K
+
+    Raises
+    ------
+    ImageError
+        for fewer than two parts, or values that are not finite
+    """
+    without = np.asarray(without, float)
+    if without.ndim != 2 or len(without) < 2 or not np.isfinite(without).all():
+        raise ImageError(f"a jackknife takes finite measures of two or more parts, not a shape of {without.shape}")
+    around = without - without.mean(0)
+    return (len(without) - 1) / len(without) * around.T @ around

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from helpers.data import ImageError
-from helpers.experiments.inference import compare, hedges, holm
+from helpers.experiments.inference import compare, hedges, holm, jackknife
 
 SEEDS, FACES, TRUTH = 8, 30, 0.3
 
@@ -134,3 +134,26 @@ def test_holm_rejects_a_true_null_in_at_most_five_of_a_hundred_families(real):
         found += (corrected[:real] < 0.05).sum()
     assert wrong / 1000 <= 0.05 + 0.014
     assert found >= 0.8 * 1000 * real  # a rule that rejects nothing would pass the line above
+
+
+def test_jackknife_of_means_is_the_usual_variance():
+    """Leaving out one value at a time: the variance of the mean, s² / n, and the covariance of two means."""
+    values = np.random.default_rng(4).normal(size=(30, 2))
+    without = np.stack([np.delete(values, i, axis=0).mean(0) for i in range(30)])
+    assert jackknife(without) == pytest.approx(np.cov(values.T) / 30)
+
+
+def test_jackknife_of_ten_parts_is_right_on_average():
+    rng = np.random.default_rng(6)
+    found = []
+    for _ in range(300):
+        values = rng.normal(size=(200, 1))
+        parts = [values[np.arange(200) % 10 != part].mean(0) for part in range(10)]
+        found.append(jackknife(parts)[0, 0])
+    assert np.mean(found) == pytest.approx(1 / 200, rel=0.1)
+
+
+@pytest.mark.parametrize("without", [[[1.0, 2.0]], [1.0, 2.0], [[1.0], [np.inf]]])
+def test_jackknife_wants_a_table(without):
+    with pytest.raises(ImageError, match="jackknife"):
+        jackknife(without)
