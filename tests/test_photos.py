@@ -18,6 +18,7 @@ from PIL import Image, ImageCms, ImageFile
 from helpers import data, photos
 from helpers.engine.errors import ImageError
 from helpers.photos import read_image, square
+from tests.conftest import seconds_of
 from tests.pictures import encoded, quarters, save
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -358,16 +359,6 @@ def test_huge_headers_are_refused_at_once(width, height):
     with pytest.raises(ImageError, match="smaller copy"):
         read_image(bomb)
     assert time.process_time() - started < 1  # decoding 144 megapixels takes longer
-
-
-def seconds_of(action, times: int = 3) -> float:
-    """Processor time of the quickest of several calls: on a shared core the time of others is counted too."""
-    taken = []
-    for _ in range(times):
-        started = time.process_time()
-        action()
-        taken.append(time.process_time() - started)
-    return min(taken)
 
 
 def test_large_photographs_are_quick():
