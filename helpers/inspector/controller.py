@@ -81,7 +81,7 @@ class Inspector(InspectorPage):
         for box in self.boxes.values():
             box.observe(self._choose_methods, names="value")
         self.canny.observe(lambda change: self._set(low=change.new[0], high=change.new[1]), names="value")
-        self.photo.observe(lambda change: self._set(crop=tuple(change.new)), names="crop")
+        self.photo.observe(self._move_square, names="crop")
         self.panes.observe(self._pick, names="picked")
         for control, action in {
             self.folder: self._open_folder, self.position: self._pick_position, self.order: self._sort,
@@ -185,6 +185,13 @@ class Inspector(InspectorPage):
     def _show_example(self) -> None:
         self.sets.example()
         self._show_photo()
+
+    def _move_square(self, _) -> None:
+        """Take the place of the square, unless it was still on its way when another photograph was taken."""
+        if place := self.photo.square():
+            self._set(crop=place)
+        else:
+            self.photo.crop = list(self.state.crop)
 
     def _to_next_face(self) -> None:
         crop = self.sets.next_face(self.state.crop)

@@ -239,7 +239,7 @@ function render({ model, el }) {
       });
       const said = element("div", { class: "note", role: "status" });
       chooser.addEventListener("change", () => chooser.files.length && send(chooser.files[0], said));
-      const { png, size } = model.get("photo");
+      const { png, size, number } = model.get("photo");
       const label = element("label", { class: "upload" }, "Choose a photograph (PNG, JPEG, WebP)", chooser);
       if (!png?.byteLength) return root.replaceChildren(label, said);
       const canvas = element("canvas", { role: "img", "aria-label": "the uploaded photograph" });
@@ -260,11 +260,11 @@ function render({ model, el }) {
         for (const [key, value] of Object.entries(share)) box.style[key] = `${100 * value}%`;
         if (last !== undefined && (last || Date.now() - sentAt > 150)) {
           sentAt = Date.now();
-          put({ crop: [left, top, side].map(Math.round) });
+          put({ crop: [left, top, side].map(Math.round).concat(number) });
         }
       };
       follow = () => {
-        const asked = model.get("crop");
+        const asked = model.get("crop").slice(0, 3);
         if (asked.some((value, k) => value !== Math.round([left, top, side][k]))) place(...asked);
       };
       const pixels = () => width / stage.getBoundingClientRect().width;

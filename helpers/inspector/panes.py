@@ -39,7 +39,8 @@ class Panes(anywidget.AnyWidget):
     wipe : the line's place, 0 to 1
     transform : zoom, and shift to the right and down as shares of a frame
     picked : what was clicked in the gallery
-    crop : left, top and side of the square in the photograph, in its pixels
+    crop : left, top and side of the square in the photograph, in its pixels; where a browser moved it, also the number
+        of the photograph on which it did, see :meth:`square`
     on_step, on_upload : called with -1 or 1 (an arrow key), with (name, bytes) of a chosen file
     """
 
@@ -51,7 +52,7 @@ class Panes(anywidget.AnyWidget):
     transform = traitlets.List([1.0, 0.0, 0.0]).tag(sync=True)
     gallery = traitlets.Dict({"png": b""}).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)
-    photo = traitlets.Dict({"png": b"", "size": [0, 0]}).tag(sync=True)
+    photo = traitlets.Dict({"png": b"", "size": [0, 0], "number": 0}).tag(sync=True)
     crop = traitlets.List([0, 0, 0]).tag(sync=True)
 
     def __init__(self, **kwargs):
@@ -84,14 +85,17 @@ class Panes(anywidget.AnyWidget):
 
     def show_photo(self, photo: np.ndarray | None, crop: tuple[int, int, int] = (0, 0, 0)) -> None:
         """Show the file chooser and, where there is one, the photograph (uint8 H×W×3) with its square."""
+        number = self.photo["number"] + 1
+        shown = (b"", [0, 0]) if photo is None else (encode(photo), [photo.shape[1], photo.shape[0]])
         with self.hold_sync():
             self.crop = list(crop)
-            self.photo = (
-                {"png": b"", "size": [0, 0]}
-                if photo is None
-                else {"png": encode(photo), "size": [photo.shape[1], photo.shape[0]]}
-            )
+            self.photo = {"png": shown[0], "size": shown[1], "number": number}
             self.mode = "crop"
+
+    def square(self) -> tuple[int, int, int] | None:
+        """Left, top and side of the square; None where it was moved on a photograph that is no longer shown."""
+        place, of = self.crop[:3], self.crop[3:]
+        return tuple(place) if of in ([], [self.photo["number"]]) else None
 
     def say(self, text: str) -> None:
         """Put a line under the file chooser."""

@@ -262,6 +262,21 @@ def test_no_face_found_is_said(page, monkeypatch):
     assert page.state.crop == (10, 0, 90) and page.faces.layout.display == "none"
 
 
+def test_a_move_that_comes_after_another_photograph_is_dropped(page):
+    """A browser sends where the square is, and on which photograph; the next photograph may be there before it."""
+    first, second = load_faces("val", 2)
+    upload(page, "first.png", encode(first))
+    number = page.photo.photo["number"]
+    page.photo.set_state({"crop": [10, 20, 60, number]})
+    assert page.state.crop == (10, 20, 60)
+    upload(page, "second.png", encode(second))
+    proposed = page.state.crop
+    page.photo.set_state({"crop": [30, 40, 50, number]})
+    assert page.state.crop == proposed == tuple(page.photo.crop)
+    page.photo.set_state({"crop": [30, 40, 50, number + 1]})
+    assert page.state.crop == (30, 40, 50)
+
+
 def test_the_example_photograph(page):
     """An astronaut, the square on her face; offered where a photograph is asked for."""
     assert page.example.layout.display == "none"
