@@ -25,7 +25,7 @@ from helpers.engine.runs import hardware
 from helpers.experiments.bootstrap import mean_intervals
 from helpers.experiments.embedding import Embedder, embed, found_again, load_embedder
 from helpers.experiments.identity_training import VARIETY, load_people, on_people
-from helpers.methods import METHODS, load_method
+from helpers.methods import load_method, measurable
 from helpers.mixed import named_set
 from helpers.pairs import Pairs
 from helpers.portraits import portraits_folder
@@ -87,12 +87,11 @@ def measured(network: Embedder, people: np.ndarray, methods: Sequence[str], case
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; an error that the user can mend ends it with one sentence."""
-    fast = [name for name, method in METHODS.items() if not method.slow and not method.knows_blur]
     parser = commands.bare_parser("helpers.identity", __doc__)
     parser.add_argument("--people", required=True, help="the folder that data/make_faces.py --shots wrote")
     parser.add_argument("--weights", help="safetensors of identity_training; by default those that ship")
     parser.add_argument("--limit", type=commands.positive_int, help="only the first so many rendered people")
-    parser.add_argument("--methods", nargs="*", choices=fast, default=["thesis", "skip", "blind"])
+    parser.add_argument("--methods", nargs="*", choices=measurable(), default=["thesis", "skip", "blind"])
     parser.add_argument("--cases", nargs="+", choices=list(MATRIX), default=list(MATRIX))
     parser.add_argument("--out", help="a JSON file; by default data/results/identity.json")
     args = parser.parse_args(argv)

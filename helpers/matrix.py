@@ -31,7 +31,7 @@ from helpers.engine.errors import ImageError
 from helpers.engine.folders import write_errors, write_json
 from helpers.engine.runs import hardware
 from helpers.experiments.bootstrap import mean_intervals
-from helpers.methods import METHODS, Method, Skip, available, load_method
+from helpers.methods import Method, Skip, available, load_method, measurable
 from helpers.metrics import MOST_PSNR, RETURNED, measure
 from helpers.mixed import NAMES, TITLES, named_set
 from helpers.pairs import Pairs
@@ -152,7 +152,6 @@ def _each(method: Method, blurred: np.ndarray, params: list[dict]) -> np.ndarray
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; an error that the user can mend ends it with one sentence."""
-    fast = [name for name, method in METHODS.items() if not method.slow and not method.knows_blur]
     parser = commands.bare_parser("helpers.matrix", __doc__)
     parser.add_argument("--data", action="append", help=NAMES)
     parser.add_argument("--split", choices=SPLITS, default="test")
@@ -167,9 +166,9 @@ def main(argv: list[str] | None = None) -> None:
         help="side in pixels to which the photographs of a folder are brought; other than 128 all of them are measured",
     )  # fmt: skip
     parser.add_argument("--cases", nargs="+", choices=list(MATRIX), default=list(MATRIX))
-    here = [name for name in available() if name in fast]
+    here = [name for name in available() if name in measurable()]
     parser.add_argument(
-        "--methods", nargs="*", choices=fast, default=here, help="by default all fast ones that are here"
+        "--methods", nargs="*", choices=measurable(), default=here, help="by default all fast ones that are here"
     )
     parser.add_argument("--skip", help="a checkpoint of the skip model to measure too")
     parser.add_argument("--knob", type=float, nargs="+", default=[], help="positions of that checkpoint's knob")

@@ -304,6 +304,11 @@ def available() -> list[str]:
     return [name for name, method in METHODS.items() if not method.weights or shipped(method.weights).exists()]
 
 
+def measurable() -> list[str]:
+    """The names of the methods that many pictures can be given: fast, and not told how they were blurred."""
+    return [name for name, method in METHODS.items() if not method.slow and not method.knows_blur]
+
+
 def outside(trained_for: str, params: dict[str, float]) -> bool:
     """Whether a degradation lies outside of what a method was trained for, so that it may make the picture worse.
 

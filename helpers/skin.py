@@ -27,7 +27,7 @@ from helpers.engine.errors import ImageError
 from helpers.engine.folders import data_folder, write_json
 from helpers.engine.runs import hardware
 from helpers.experiments.bootstrap import mean_intervals
-from helpers.methods import METHODS, load_method
+from helpers.methods import load_method, measurable
 from helpers.metrics import MOST_PSNR, measure
 from helpers.mixed import NAMES, TITLES, named_set
 from helpers.pairs import Pairs
@@ -121,12 +121,11 @@ def lightness_of(name: str, split: str, images: np.ndarray) -> tuple[np.ndarray,
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; an error that the user can mend ends it with one sentence."""
-    fast = [name for name, method in METHODS.items() if not method.slow and not method.knows_blur]
     parser = commands.bare_parser("helpers.skin", __doc__)
     parser.add_argument("--data", action="append", help=NAMES)
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--limit", type=commands.positive_int, help="only the first so many pictures of each set")
-    parser.add_argument("--methods", nargs="+", choices=fast, default=["blind"])
+    parser.add_argument("--methods", nargs="+", choices=measurable(), default=["blind"])
     parser.add_argument("--cases", nargs="+", choices=list(MATRIX), default=list(MATRIX))
     parser.add_argument("--out", help="a JSON file; by default data/results/skin.json")
     args = parser.parse_args(argv)

@@ -6,6 +6,10 @@
     python -m helpers.experiments.ablations --preset course --out runs/course    # the hypotheses: 9 arms × 8 seeds
     python -m helpers.experiments.ablations --collect runs/course --to data/results/hypotheses.json
 
+    # one arm more beside the recorded ones, which are not trained again
+    python -m helpers.experiments.ablations --preset course --add-to data/results/hypotheses.json --out runs/course \
+        --variants latent-held
+
     # exploration: many variants, few seeds, no correction, no verdicts
     python -m helpers.experiments.ablations --preset laptop --out runs/laptop    # 32 variants × 3 seeds, CPU
     python -m helpers.experiments.ablations --preset longer --out runs/longer    # 7 of them, three times the steps
@@ -21,7 +25,6 @@ Seed after seed, all variants are trained: an experiment that is ended early has
 and judges them at the end.
 """
 
-import json
 import shutil
 import sys
 import time
@@ -47,10 +50,19 @@ from helpers.engine.runs import Stopped, TrainingError, batch_of, hardware
 from helpers.engine.updates import set_rate, update
 from helpers.experiments import hypotheses
 from helpers.experiments.adversarial import Adversary
-from helpers.experiments.results import collect, differences, told
+from helpers.experiments.results import collect, differences, told, unpack
 from helpers.experiments.skip_model import SkipModel
 from helpers.experiments.skip_training import fidelity_loss
-from helpers.experiments.variants import ALL, PRESETS, Preset, Variant, blur, other_degradations, seed_of
+from helpers.experiments.variants import (
+    ALL,
+    PRESETS,
+    Preset,
+    Variant,
+    blur,
+    claim_preset,
+    other_degradations,
+    seed_of,
+)
 from helpers.losses import TotalLoss, l1_loss
 from helpers.metrics import measure
 from helpers.networks import DeblurModel
@@ -325,7 +337,7 @@ def run_all(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, preset)
+    claim_preset(out, preset)
     if preset.confirms:
         hypotheses.claim(out)
     device = device_for()
@@ -359,17 +371,6 @@ def run_all(
             tqdm.write(f"{now}; about {hours:.1f} h to go", file=sys.stderr)
 
 
-def _claim(out: Path, preset: Preset) -> None:
-    """Write the preset into the folder ``out``; runs of two sizes in one folder would be compared with each other."""
-    path = out / "preset.json"
-    if path.exists():
-        then = json.loads(path.read_text(encoding="utf-8"))
-        changed = [f"{k}: {then.get(k)} -> {v}" for k, v in preset.identity().items() if then.get(k) != v]
-        if changed:
-            raise TrainingError(f"{out} holds runs of another preset ({'; '.join(changed)}); choose another folder")
-    write_json(path, asdict(preset))
-
-
 def _blurred(preset: Preset, pictures: dict, lpips: Lpips, second: Lpips) -> dict:
     """The measures of the blurred inputs themselves, and how far sharp faces are from sharp faces."""
     out = {}
@@ -397,12 +398,17 @@ def main(argv: list[str] | None = None) -> None:
         "--data", help="folder of photographs with train/, val/ and test/: trains and measures there too"
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="what is faster on the device, or ...")
+    parser.add_argument("--add-to", help="a file that --collect wrote: --out begins with its runs, and can have more")
     parser.add_argument("--collect", help="a folder of finished runs")
     parser.add_argument("--to", help="with --collect: the JSON file to write")
     args = parser.parse_args(argv)
     if bool(args.collect) != bool(args.to) or not (args.out or args.collect):
         parser.error("give --out, or --collect and --to")
+    if args.add_to and not args.out:
+        parser.error("--add-to needs --out, the folder of the runs")
     with exit_on_error():
+        if args.add_to:
+            unpack(args.add_to, args.out)
         if args.out:
             run_all(PRESETS[args.preset], args.out, args.variants, args.seeds, args.data, precision=args.precision)
         if args.collect:

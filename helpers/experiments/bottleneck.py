@@ -40,9 +40,9 @@ from helpers import linear
 from helpers.engine.commands import bare_parser, exit_on_error, positive_int
 from helpers.engine.devices import device_for
 from helpers.engine.folders import data_folder, write_errors, write_json
-from helpers.engine.runs import TrainingError, hardware
+from helpers.engine.runs import hardware
 from helpers.experiments.ablations import Feed, load_pictures, restore_all, train
-from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur
+from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur, claim_preset
 from helpers.metrics import measure
 from helpers.pairs import Pairs
 from helpers.seeds import SEED
@@ -79,7 +79,7 @@ def train_all(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, preset)
+    claim_preset(out, replace(preset, steps=0))  # the budgets differ
     faces = load_pictures(preset)["faces"]
     rows, degradation = rows_of(sizes), blur(preset.image_size, preset.strength)
     beside = out / "linear.json"
@@ -107,14 +107,6 @@ def train_all(
     found = {"preset": preset.identity() | {"steps": None}, "date": date.today().isoformat(), **about}
     found |= json.loads(beside.read_text(encoding="utf-8"))
     return found | {"rows": [json.loads(p.read_text(encoding="utf-8")) for p in wanted]}
-
-
-def _claim(out: Path, preset: Preset) -> None:
-    """Write the preset, but for its steps, into the folder, or find the same one there."""
-    path, now = out / "preset.json", preset.identity() | {"steps": None}
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != now:
-        raise TrainingError(f"{out} holds runs of another preset; choose another folder")
-    write_json(path, now)
 
 
 def _run(variant: Variant, preset: Preset, faces: dict, state: Path, progress: bool, precision: str) -> dict:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.data import ImageError, data_folder
+from helpers.engine.folders import write_errors, write_json
 from helpers.experiments.bootstrap import judgement, paired_interval
 from helpers.experiments.hypotheses import FILE, claimed
 from helpers.experiments.inference import compare, holm
@@ -20,6 +21,7 @@ from helpers.metrics import HIGHER_IS_BETTER
 RESULTS = {"laptop": "ablations.json", "longer": "ablations_longer.json", "course": FILE}
 LEVEL = 0.05  # of Holm's correction over the family of hypotheses
 UNCLEAR = "not distinguishable"
+MEASURED = ("input PSNR", "baseline PSNR")  # of the regime; the rest was written before the first run
 DESCRIBED = ("PSNR", "SSIM", "LPIPS", "SWD")  # measures that every arm is described by, without a verdict
 
 
@@ -39,11 +41,38 @@ def collect(out: str | Path) -> dict:
         "runs": [json.loads(f.read_text(encoding="utf-8")) for f in files],
     }
     if "hypotheses" in found:
-        found["regime"] = found["regime"] | {"input PSNR": found["blurred"].get("faces", {}).get("PSNR")}
+        found["regime"] = found["regime"] | {MEASURED[0]: found["blurred"].get("faces", {}).get("PSNR")}
         if (baseline := values_of(found, "thesis", "PSNR")).size:
-            found["regime"]["baseline PSNR"] = float(baseline.mean())
+            found["regime"][MEASURED[1]] = float(baseline.mean())
         found["effects"] = effects(found)
     return found
+
+
+def unpack(path: str | Path, out: str | Path) -> None:
+    """Put the runs of a file that :func:`collect` made back into the folder ``out``, so that arms can be added there.
+
+    A run that ``out`` has already stays as it is.
+
+    Raises
+    ------
+    ImageError
+        if the file cannot be read as one of :func:`collect`'s
+    """
+    out = Path(out)
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        parts = {"preset": results["preset"], "blurred": results["blurred"]}
+        if "hypotheses" in results:
+            regime = {k: v for k, v in results["regime"].items() if k not in MEASURED}
+            parts[Path(FILE).stem] = {k: results[k] for k in ("date", "hypotheses")} | {"regime": regime}
+        parts |= {f"{run['variant']}-{run['seed']}": run for run in results["runs"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{path}: is no file of recorded ablations ({error!r})") from None
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in parts.items():
+            if not (out / f"{name}.json").exists():
+                write_json(out / f"{name}.json", content)
 
 
 def shipped_results(preset: str = "laptop") -> dict:

@@ -10,9 +10,12 @@ that it needs besides.
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from helpers.degrade import Compose, DefocusBlur, Degradation, GaussianBlur, GaussianNoise, MotionBlur
 from helpers.edges import THRESHOLDS
+from helpers.engine.folders import write_json
+from helpers.engine.runs import TrainingError
 from helpers.engine.updates import cosine_rate
 from helpers.losses import Weights
 from helpers.seeds import SEED
@@ -126,6 +129,23 @@ class Preset:
     def code_of(self, variant: Variant) -> int:
         """How many numbers the code of a variant has in this experiment."""
         return variant.latent_dim * self.code // 512
+
+
+def claim_preset(out: Path, preset: Preset) -> None:
+    """Write the preset into the folder ``out``; runs of two sizes in one folder would be compared with each other.
+
+    Raises
+    ------
+    TrainingError
+        if the folder holds runs of another preset
+    """
+    path = out / "preset.json"
+    if path.exists():
+        then = json.loads(path.read_text(encoding="utf-8"))
+        changed = [f"{k}: {then.get(k)} -> {v}" for k, v in preset.identity().items() if then.get(k) != v]
+        if changed:
+            raise TrainingError(f"{out} holds runs of another preset ({'; '.join(changed)}); choose another folder")
+    write_json(path, asdict(preset))
 
 
 # What is asked again after three times as many steps: claims about learning early need not hold later.

@@ -21,7 +21,7 @@ from helpers.engine.devices import one_thread
 from helpers.engine.errors import CheckpointError, ImageError
 from helpers.inspector.pictures import Cache, Picture, PictureSets
 from helpers.inspector.state import State
-from helpers.methods import METHODS, TITLES, Cancelled, Method, OnStep, load_method, outside
+from helpers.methods import METHODS, TITLES, Cancelled, Method, OnStep, load_method, measurable, outside
 from helpers.metrics import HIGHER_IS_BETTER, measure
 from helpers.pairs import Batch, Pairs
 from helpers.perceptual import load_lpips
@@ -188,7 +188,7 @@ class Workbench:
         ValueError
             if none of ``methods`` can: slow ones cannot, nor those that must be told the blur
         """
-        usable = [n for n in methods if not METHODS[n].slow and not METHODS[n].knows_blur and not self.missing(n)]
+        usable = [n for n in methods if n in measurable() and not self.missing(n)]
         if not usable:
             raise ValueError("Choose a method that is not slow and need not be told the blur.")
 

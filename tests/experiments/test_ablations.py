@@ -560,6 +560,13 @@ def test_the_course_is_judged(pretended, tmp_path, capsys, monkeypatch):
     found = json.loads(to.read_text(encoding="utf-8"))
     assert found["effects"]["edges"]["seeds"] == 3 and found["hypotheses"] and found["date"]
     trained = len(pretended)
+    more = ["--preset", "course", "--variants", "latent-held", "--seeds", "0", "1"]
+    ablations.main([*more, "--add-to", str(to), "--out", str(tmp_path / "more")])
+    assert pretended[trained:] == [("latent-held", 0), ("latent-held", 1)]  # the recorded ones are not trained again
+    ablations.main(["--collect", str(tmp_path / "more"), "--to", str(to)])
+    added = json.loads(to.read_text(encoding="utf-8"))["effects"]
+    assert {name: added[name] for name in found["effects"]} == found["effects"] and "latent-held/PSNR" in added
+    trained = len(pretended)
     monkeypatch.setattr(hypotheses, "HYPOTHESES", hypotheses.HYPOTHESES[:5])
     with pytest.raises(SystemExit, match="holds other hypotheses"):
         ablations.main(["--preset", "course", "--out", str(out), "--seeds", "3"])
@@ -590,3 +597,9 @@ def test_what_to_do_must_be_said(command, capsys):
     with pytest.raises(SystemExit):
         ablations.main(command)
     assert "give --out, or --collect and --to" in capsys.readouterr().err
+
+
+def test_runs_are_added_in_a_folder(capsys):
+    with pytest.raises(SystemExit):
+        ablations.main(["--add-to", "x.json", "--collect", "x", "--to", "y.json"])
+    assert "--add-to needs --out" in capsys.readouterr().err

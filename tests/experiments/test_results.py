@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.data import ImageError, data_folder
-from helpers.experiments.hypotheses import HYPOTHESES, REGIME
+from helpers.experiments.hypotheses import HYPOTHESES, REGIME, claimed
 from helpers.experiments.inference import compare, holm
 from helpers.experiments.results import RESULTS as SHIPPED
 from helpers.experiments.results import (
@@ -19,6 +19,7 @@ from helpers.experiments.results import (
     effects,
     shipped_results,
     told,
+    unpack,
     values_of,
 )
 from helpers.experiments.variants import COURSE, PRESETS, VARIANTS, Preset, seed_of
@@ -265,3 +266,20 @@ def test_collected_with_what_was_claimed(tmp_path):
     assert len(found["runs"]) == len(results["runs"]) and found["effects"] == effects(results)
     assert found["regime"]["input PSNR"] == 18.5
     assert found["regime"]["baseline PSNR"] == pytest.approx(values_of(results, "thesis", "PSNR").mean())
+    (kept := tmp_path / "all.json").write_text(json.dumps(found), encoding="utf-8")
+    (begun := tmp_path / "begun").mkdir()
+    (begun / "thesis-2025.json").write_text(json.dumps(own := found["runs"][-1] | {"SWD": 0.0}), encoding="utf-8")
+    unpack(kept, begun)
+    assert claimed(begun) == claimed(tmp_path)
+    assert json.loads((begun / "thesis-2025.json").read_text(encoding="utf-8")) == own, "a run that is there stays"
+    unpack(kept, tmp_path / "new" / "folder")
+    assert collect(tmp_path / "new" / "folder") == found
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"preset": {}, "blurred": {}, "runs": [1]}'])
+def test_unpacking_another_file(tmp_path, content):
+    (path := tmp_path / "other.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ImageError, match="no file of recorded ablations"):
+        unpack(path, tmp_path / "out")
+    with pytest.raises(ImageError, match="no file of recorded ablations"):
+        unpack(tmp_path / "missing.json", tmp_path / "out")
