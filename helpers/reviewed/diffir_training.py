@@ -37,8 +37,8 @@ CPEN_INITS = ("pytorch", "kaiming")
 def kaiming_init(cpen: CPEN) -> None:
     """Weights of He et al. for the LeakyReLU of slope 0.1 that follows each layer, biases 0.
 
-    With PyTorch's own start the spread of the priors between faces fades in training (0.035 to 0.016 in 300 steps);
-    with this one it stays near 0.05, and the restorer learns to use the prior.
+    With PyTorch's own start the spread of the priors between faces fades in training (0.035 to 0.016 in 300 steps of
+    one seed); with this one it stays near 0.05. That alone did not make the restorer use the prior: see chapter 04.
     """
     for module in cpen.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
