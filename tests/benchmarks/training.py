@@ -143,7 +143,7 @@ def ladder(setup: Setup) -> dict:
         "channels-last": {"channels_last": True},
         "half" if ours.kind(device) == "float32" else ours.kind(device): {"half": ours.kind(device) != "float32"},
         "fused Adam": {"fused": True},
-        "the next batch made ahead": {"threads": None},
+        "the next batch prefetched": {"threads": None},
     }
     if setup.device.type == "cuda":
         options["torch.compile"] = {"compiled": True}
