@@ -24,6 +24,7 @@ import pytest
 
 from helpers import figures
 from helpers.degrade import MATRIX
+from helpers.experiments.results import shipped_results
 from helpers.panels import Panel, choice, slider
 from notebooks.book import BUILD, BookError, chapters, copies, interfaces, readme, recorder, tables, vendor
 from notebooks.book.__main__ import assemble, build
@@ -315,6 +316,18 @@ def test_results_are_the_recorded_ones(pages):
     for row in tables.read(tables.RESULTS / "comparison.json")["all"].values():
         cells = next(c for c in rows if c and c[0].replace("’", "'") == row["title"])
         assert cells[1].startswith(f"{row['PSNR']:.2f}") and cells[5].startswith(f"{row['LPIPS']:.4f}")
+
+
+def test_the_experiment_comes_with_its_verdicts(pages):
+    """Each hypothesis in its words with its verdict; the exploration has neither intervals nor verdicts."""
+    text = html.unescape(re.sub(r"<[^>]+>", "", pages["reference/results.html"])).replace("’", "'")
+    experiment, exploration = text.split("Many variants with few seeds", 1)
+    results = shipped_results("course")
+    for asked in results["hypotheses"]:
+        told = experiment[experiment.index(asked["sentence"]) :]
+        assert results["effects"][asked["name"]]["verdict"] in told[:400]
+    assert "not distinguishable" in experiment and "inside the noise" not in text
+    assert " to " not in exploration.split("Ten degradations")[0].split("300 steps")[1]
 
 
 def test_every_equation_and_checkpoint_has_its_row(pages):
