@@ -3,7 +3,7 @@
 ::
 
     python -m helpers.experiments.ablations --preset tiny --out runs/tiny        # a check, a minute or two
-    python -m helpers.experiments.ablations --preset course --out runs/course    # the hypotheses: 9 arms × 8 seeds
+    python -m helpers.experiments.ablations --preset course --out runs/course    # the hypotheses: 11 arms × 8 seeds
     python -m helpers.experiments.ablations --collect runs/course --to data/results/hypotheses.json
 
     # one arm more beside the recorded ones, which are not trained again
