@@ -40,6 +40,7 @@ from helpers import linear
 from helpers.engine.commands import bare_parser, exit_on_error, positive_int
 from helpers.engine.devices import device_for
 from helpers.engine.folders import data_folder, write_errors, write_json
+from helpers.engine.precision import precision_for
 from helpers.engine.runs import hardware
 from helpers.experiments.ablations import Feed, load_pictures, restore_all, train
 from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur, claim_preset
@@ -112,11 +113,13 @@ def train_all(
 def _run(variant: Variant, preset: Preset, faces: dict, state: Path, progress: bool, precision: str) -> dict:
     """Train one and measure it: a record with its code, budget, measures on test and training faces, and curve."""
     started, degradation = time.perf_counter(), blur(preset.image_size, preset.strength)
+    precision = precision_for(device_for(), precision)
     model, curve = train(
         variant, preset, faces["train"], SEED, None, degradation, faces["val"], progress, state, precision
     )
     record = {"code": preset.code_of(variant), "stands for": variant.latent_dim, "pooled": variant.pooled}
     record |= {"steps": preset.steps, "images_seen": preset.steps * preset.batch_size, "settings": asdict(variant)}
+    record["precision"] = precision
     for split in ("test", "train"):  # as many training faces, to see what was learnt by heart
         images = faces[split][: len(faces["test"])]
         table = measure(restore_all(model, Feed(images, variant, degradation)), images)
@@ -165,7 +168,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.to:
             with write_errors(args.to):
                 Path(args.to).parent.mkdir(parents=True, exist_ok=True)
-                write_json(args.to, results)
+                write_json(args.to, results, indent=None)
     print(f"blurred input: {results['input']['PSNR']:.2f} dB")
     print(table(results).to_string(float_format=lambda v: f"{v:.2f}"))
 
