@@ -61,6 +61,8 @@ def results() -> str:
         "## The skip model, trained on photographs",
         _photographs(read(RESULTS / "photographs.json")),
         *_hypotheses(),
+        "## Size of the code, or length of the training?",
+        _bottleneck(),
         *_exploration(),
         "## Ten degradations at once",
         _matrix(read(RESULTS / "matrix.json")),
@@ -91,6 +93,9 @@ Intervals hold over seeds and test faces (of SWD over seeds). p is two-sided, af
 at 0.05 or more the two are not distinguishable. Chapter 13 explains each step.""",
     "arms": """Each arm minus the small thesis's model, with 95 % intervals. Nobody asked for these comparisons before
 the runs, so they are exploration and have no verdict.""",
+    "bottleneck": """PSNR in dB of the same small model with codes of other sizes, L1 as the only loss, one seed; each
+cell is a training of its own. The blurred input has {input:.2f} dB. The linear map is the best one by least squares
+that passes as many numbers. Chapter 13 reads this table.""",
     "exploration": """Many variants with few seeds, each minus the thesis's model of the same record. That model ends
 *below* its blurred input here, and no correction was made for so many comparisons. So these differences of means
 suggest questions and answer none.""",
@@ -151,6 +156,21 @@ def _hypotheses() -> list[str]:
         RESULTS_WORDS["arms"],
         table(["arm", "seeds", *(HEADINGS.get(m, m) for m in DESCRIBED)], described),
     ]
+
+
+def _bottleneck() -> str:
+    """PSNR of codes of several sizes after several numbers of steps, beside the linear map."""
+    from helpers.experiments import bottleneck
+
+    results = bottleneck.shipped_results()
+    found, budgets = bottleneck.table(results), sorted({run["steps"] for run in results["rows"]})
+    rows = [
+        [name, int(row["code"]), *(f"{row[column]:.2f}" for column in (*budgets, "linear map"))]
+        for name, row in found.iterrows()
+    ]
+    words = RESULTS_WORDS["bottleneck"].format(input=results["input"]["PSNR"])
+    steps = [f"{budget:,} steps" for budget in budgets]
+    return words + "\n\n" + table(["stands for", "numbers in the code", *steps, "linear map"], rows)
 
 
 def _exploration() -> list[str]:
