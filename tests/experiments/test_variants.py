@@ -8,7 +8,17 @@ import torch
 
 from helpers.degrade import preset as degradation_of
 from helpers.engine.updates import cosine_rate
-from helpers.experiments.variants import ALL, ARMS, COURSE, PRESETS, VARIANTS, blur, other_degradations, seed_of
+from helpers.experiments.variants import (
+    ALL,
+    ARMS,
+    COURSE,
+    DESCRIBED_TOO,
+    PRESETS,
+    VARIANTS,
+    blur,
+    other_degradations,
+    seed_of,
+)
 from helpers.losses import Weights
 from helpers.seeds import SEED
 from tests.conftest import make_faces
@@ -60,7 +70,7 @@ def test_presets():
     assert longer["steps"] == 3 * short["steps"]
     assert set(PRESETS["longer"].variants) < set(VARIANTS)
     course = PRESETS["course"]
-    assert course.confirms and course.variants == COURSE and course.seeds == 8
+    assert course.confirms and course.variants == COURSE + DESCRIBED_TOO and course.seeds == 8
     assert not any(p.confirms for name, p in PRESETS.items() if name != "course")
     assert (PRESETS["full"].image_size, PRESETS["full"].width, PRESETS["full"].rate) == (128, 64, 2e-4)  # the thesis
 
