@@ -15,7 +15,7 @@ from helpers.engine.folders import write_errors, write_json
 from helpers.experiments.bootstrap import judgement, paired_interval
 from helpers.experiments.hypotheses import FILE, claimed
 from helpers.experiments.inference import compare, holm
-from helpers.experiments.variants import ALL, VARIANTS, seed_of
+from helpers.experiments.variants import ALL, VARIANTS, Preset, claim_preset, seed_of
 from helpers.metrics import HIGHER_IS_BETTER
 
 RESULTS = {"laptop": "ablations.json", "longer": "ablations_longer.json", "course": FILE}
@@ -57,11 +57,13 @@ def unpack(path: str | Path, out: str | Path) -> None:
     ------
     ImageError
         if the file cannot be read as one of :func:`collect`'s
+    TrainingError
+        if ``out`` holds runs of another preset, or cannot be written
     """
     out = Path(out)
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
-        parts = {"preset": results["preset"], "blurred": results["blurred"]}
+        preset, parts = Preset(**results["preset"]), {"blurred": results["blurred"]}
         if "hypotheses" in results:
             regime = {k: v for k, v in results["regime"].items() if k not in MEASURED}
             parts[Path(FILE).stem] = {k: results[k] for k in ("date", "hypotheses")} | {"regime": regime}
@@ -70,6 +72,7 @@ def unpack(path: str | Path, out: str | Path) -> None:
         raise ImageError(f"{path}: is no file of recorded ablations ({error!r})") from None
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+        claim_preset(out, preset)  # before the first run is written: two experiments in one folder would be mixed
         for name, content in parts.items():
             if not (out / f"{name}.json").exists():
                 write_json(out / f"{name}.json", content)

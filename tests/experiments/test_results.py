@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.data import ImageError, data_folder
+from helpers.engine.runs import TrainingError
 from helpers.experiments.hypotheses import HYPOTHESES, REGIME, claimed
 from helpers.experiments.inference import compare, holm
 from helpers.experiments.results import RESULTS as SHIPPED
@@ -22,7 +23,7 @@ from helpers.experiments.results import (
     unpack,
     values_of,
 )
-from helpers.experiments.variants import COURSE, PRESETS, VARIANTS, Preset, seed_of
+from helpers.experiments.variants import COURSE, PRESETS, VARIANTS, Preset, claim_preset, seed_of
 
 SECOND = "LPIPS, random trunk"
 
@@ -256,7 +257,7 @@ def test_collected_with_what_was_claimed(tmp_path):
     """One file holds hypotheses, date, regime, raw values and verdicts."""
     results = course()
     blurred = {"faces": {"PSNR": 18.5}}
-    written = {"preset": {}, "blurred": blurred}
+    written = {"preset": asdict(PRESETS["course"]), "blurred": blurred}
     written["hypotheses"] = {k: results[k] for k in ("hypotheses", "date")} | {"regime": REGIME}
     written |= {f"{r['variant']}-{r['seed']}": r for r in results["runs"]}
     for name, content in written.items():
@@ -274,6 +275,17 @@ def test_collected_with_what_was_claimed(tmp_path):
     assert json.loads((begun / "thesis-2025.json").read_text(encoding="utf-8")) == own, "a run that is there stays"
     unpack(kept, tmp_path / "new" / "folder")
     assert collect(tmp_path / "new" / "folder") == found
+
+
+def test_nothing_is_unpacked_beside_another_experiment(tmp_path):
+    """A folder of another preset gets no file: runs of two experiments would be collected as one."""
+    results = course() | {"preset": asdict(PRESETS["course"]), "blurred": {}}
+    (kept := tmp_path / "all.json").write_text(json.dumps(results), encoding="utf-8")
+    claim_preset(other := tmp_path, PRESETS["laptop"])
+    before = sorted(other.iterdir())
+    with pytest.raises(TrainingError, match="runs of another preset .*steps: 300 -> 1600"):
+        unpack(kept, other)
+    assert sorted(other.iterdir()) == before
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"preset": {}, "blurred": {}, "runs": [1]}'])
