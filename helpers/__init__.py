@@ -74,6 +74,7 @@ experiments  past the thesis (chapter 13)
   hypotheses   what the course's experiment asks, written down before its first run, and its regime
   results      what recorded ablations say: differences, and the verdicts on the hypotheses
   bottleneck   what the size of the code is worth; ``python -m helpers.experiments.bottleneck``
+  full_size    the edge map, or none, in networks as large as the shipped ones
   candidates   networks at equal training time, to choose a trunk; ``python -m helpers.experiments.candidates``
   nafnet       a plain strong network to compare with
   bootstrap    how sure a difference is: paired intervals over test faces and seeds

@@ -43,8 +43,8 @@ def projected_distance(a: torch.Tensor, b: torch.Tensor, lines: torch.Tensor) ->
 
     On a line the best transport moves the smallest of one set to the smallest of the other, and so on.
     """
-    gap = (a @ lines).sort(dim=0).values - (b @ lines).sort(dim=0).values
-    return gap.abs().mean()
+    a, b = (np.sort((points @ lines).T.numpy()) for points in (a, b))  # NumPy sorts several times faster than PyTorch
+    return torch.from_numpy(a - b).abs().mean()
 
 
 def sliced_wasserstein(

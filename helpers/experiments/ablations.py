@@ -28,6 +28,7 @@ and judges them at the end.
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
@@ -164,6 +165,7 @@ def total_loss(model, variant: Variant, loss: TotalLoss, outputs: tuple, target:
 def train(
     variant: Variant, preset: Preset, images: np.ndarray, seed: int, lpips: Lpips | None, degradation: Degradation,
     validation: np.ndarray, progress: bool = True, out: str | Path | None = None, precision: str = "auto",
+    make: Callable[[Variant, Preset], nn.Module] = build,
 ) -> tuple[DeblurModel | SkipModel, list[dict]]:  # fmt: skip
     """Train one variant; the model and its curve (at most twelve points: step, mean loss since the last, val_L1).
 
@@ -175,6 +177,7 @@ def train(
     images, validation : sharp pictures, uint8 N×H×W×3; the validation L1 is of the first 64
     lpips : None where its weight is 0
     out : folder of the run's state, from which the same call goes on; without it nothing is kept
+    make : gives the network, called after the seed was set
 
     Raises
     ------
@@ -183,7 +186,7 @@ def train(
     """
     device = device_for()
     seed_everything(seed)
-    model = build(variant, preset).to(device, memory_format=torch.channels_last).train()
+    model = make(variant, preset).to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=preset.rate, fused=True)
     scaler = scaler_for(device, precision)
     adversary = Adversary(preset.rate, device, precision) if variant.adversarial else None
