@@ -61,22 +61,26 @@ def row_of(restored: np.ndarray, sharp: np.ndarray, reference: np.ndarray, lpips
     table = measure(restored, sharp, lpips)
     finite = table.replace(np.inf, np.nan)
     row = means(table).to_dict() | {"standard_errors": (finite.std() / finite.count() ** 0.5).to_dict()}
-    row |= distances(restored, reference)
+    codes = embed(load_embedder(), restored) if restored.shape[1:3] == (SIZE, SIZE) else None
+    row |= distances(restored, reference, codes)
     if len(restored) >= 2 * PARTS:
         row["without"] = []
         for part in range(PARTS):
             kept = np.arange(len(restored)) % PARTS != part
             left = means(table[kept])[["PSNR", lpips.name]].to_dict()
-            row["without"].append(left | distances(restored[kept], reference))
+            row["without"].append(left | distances(restored[kept], reference, None if codes is None else codes[kept]))
     return row
 
 
-def distances(images: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """The "SWD" of two sets of pictures, uint8 N×H×W×3; and "KID" where they are faces of 128 pixels."""
+def distances(images: np.ndarray, reference: np.ndarray, codes: np.ndarray | None = None) -> dict[str, float]:
+    """The "SWD" of two sets of pictures, uint8 N×H×W×3; and "KID" where they are faces of 128 pixels.
+
+    ``codes`` are those that the identity network gives to ``images``; without them they are computed.
+    """
     found = {"SWD": sliced_wasserstein(images, reference)["mean"]}
     if images.shape[1:3] == (SIZE, SIZE) and min(len(images), len(reference)) > 1:
-        codes = _codes_of_reference(reference.tobytes(), reference.shape)
-        found["KID"] = kernel_distance(embed(load_embedder(), images), codes)
+        codes = embed(load_embedder(), images) if codes is None else codes
+        found["KID"] = kernel_distance(codes, _codes_of_reference(reference.tobytes(), reference.shape))
     return found
 
 

@@ -57,14 +57,25 @@ FACES = (6600, 100, 400)
 class Pair:
     """Two arms that differ in the edge map alone: names of :data:`helpers.experiments.variants.VARIANTS`."""
 
+    title: str
     arms: tuple[str, str]  # with the map, without it
     preset: Preset
     start: str | None  # the shipped checkpoint to begin with, or None for random weights
 
 
 PAIRS = {
-    "thesis": Pair(("thesis", "edges-none"), Preset(128, 64, 600, 16, 1, FACES, 2e-4, schedule="cosine"), "thesis"),
-    "skip": Pair(("skip", "skip-edges-none"), Preset(128, 64, 800, 16, 1, FACES, 1e-3, schedule="cosine"), None),
+    "thesis": Pair(
+        "thesis's model",
+        ("thesis", "edges-none"),
+        Preset(128, 64, 600, 16, 1, FACES, schedule="cosine", rate=2e-4),
+        "thesis",
+    ),
+    "skip": Pair(
+        "skip model",
+        ("skip", "skip-edges-none"),
+        Preset(128, 64, 800, 16, 1, FACES, schedule="cosine", rate=1e-3),
+        None,
+    ),
 }
 
 
@@ -163,15 +174,17 @@ def table(results: dict, columns: Sequence[str] = ("PSNR", "LPIPS"), when: str =
 
     Returns
     -------
-    columns "pair", "measure", "with", "without", "difference" (without minus with), "low", "high" (95 %, over faces)
+    columns "pair", "title", "measure", "with", "without", "difference" (without minus with), "low", "high" (95 %)
     """
     rows = []
-    for title, records in results.items():
-        one, other = (records[name][when] for name in PAIRS[title].arms)
+    for name, records in results.items():
+        pair = PAIRS[name]
+        one, other = (records[arm][when] for arm in pair.arms)
         for column in columns if one else ():
             between, low, high = paired_interval(other[column], one[column])
             means = {"with": float(np.mean(one[column])), "without": float(np.mean(other[column]))}
-            rows.append({"pair": title, "measure": column, **means, "difference": between, "low": low, "high": high})
+            rows.append({"pair": name, "title": pair.title, "measure": column, **means})
+            rows[-1] |= {"difference": between, "low": low, "high": high}
     return pd.DataFrame(rows)
 
 

@@ -190,10 +190,9 @@ def _full_size() -> str:
             pair, digits = full_size.PAIRS[row["pair"]], MEASURES[row["measure"]]
             steps = f"{pair.preset.steps:,} steps" + (" more" if pair.start else "")
             means = [f"{row[k]:.{digits}f}" for k in ("with", "without")]
-            model = {"thesis": "thesis's model", "skip": "skip model"}[row["pair"]]
             training = steps if when == "test" else "shipped weights"
             heading = HEADINGS.get(row["measure"], row["measure"])
-            rows.append([model, training, heading, *means, _interval(row, digits)])
+            rows.append([row["title"], training, heading, *means, _interval(row, digits)])
     heads = ["model", "training", "measure", "with the map", "empty map", "empty minus map"]
     return RESULTS_WORDS["full_size"] + "\n\n" + table(heads, rows)
 
