@@ -55,6 +55,8 @@ def plane(
                 axis.plot(*ellipse_of((row["PSNR"], row[column]), spread).T, "-", color=MIDDLE, linewidth=0.8)
         if column in (floors or {}):
             axis.axhline(floors[column], color="0.4", linestyle="--", linewidth=0.8, label="sharp faces")
+            low, high = axis.get_ylim()  # a line at the very edge would hide under the axis
+            axis.set_ylim(min(low, floors[column] - 0.05 * (high - low)))
         axis.set(xlabel="PSNR in dB", ylabel=column + ", lower is better")
     handles = {}
     for axis in axes[0]:

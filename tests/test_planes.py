@@ -41,4 +41,5 @@ def test_marks_ellipses_floors_and_the_knob():
     assert {"method a", "method b", "sharp faces", "skip model, knob 0 (right) to 1"} <= set(names)
     assert sum(len(line.get_xdata()) == 100 for line in left.lines) == 1  # only one row says how it varies
     assert "skip model, knob 0 (right) to 1" not in [line.get_label() for line in right.lines]
+    assert left.get_ylim()[0] < 21.0 - 1  # the floor is the lowest of all, and does not hide under the axis
     assert left.get_ylabel() == "SWD, lower is better" and figure.legends[0].get_texts()[0].get_text()
