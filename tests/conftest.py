@@ -32,12 +32,12 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from helpers.perceptual import Lpips, load_lpips  # noqa: E402
-from tests.kernels import patient  # noqa: E402
+from tests.kernels import as_a_reader, patient  # noqa: E402
 
 if importlib.util.find_spec("nbval"):  # what runs on a bare GPU machine needs no notebooks
     import nbval.kernel
 
-    nbval.kernel.start_new_kernel = patient(nbval.kernel.start_new_kernel)
+    nbval.kernel.start_new_kernel = patient(as_a_reader(nbval.kernel.start_new_kernel))
 
 # The same examples every time, however slow the machine is.
 settings.register_profile("course", derandomize=True, deadline=None, database=None, suppress_health_check=HealthCheck)

@@ -1,9 +1,9 @@
-"""tests.kernels: a kernel that died is started again, and one that always dies is told."""
+"""tests.kernels: a kernel that died is started again, one that always dies is told, none knows the LPIPS weights."""
 
 import nbval.kernel
 import pytest
 
-from tests.kernels import ATTEMPTS, patient
+from tests.kernels import ATTEMPTS, as_a_reader, patient
 
 
 def dying(times: int):
@@ -33,5 +33,15 @@ def test_one_that_always_dies_is_told():
     assert len(calls) == ATTEMPTS
 
 
+def test_a_kernel_has_no_weights_for_lpips(monkeypatch):
+    monkeypatch.setenv("LPIPS_TRUNK", "trunk.pth")
+    monkeypatch.setenv("COURSE_OFFLINE", "1")
+    start, calls = dying(0)
+    as_a_reader(start)(60, cwd="here")
+    ((args, kwargs),) = calls
+    assert args == (60,) and kwargs["cwd"] == "here"
+    assert "LPIPS_TRUNK" not in kwargs["env"] and kwargs["env"]["COURSE_OFFLINE"] == "1"
+
+
 def test_notebooks_are_started_so():
-    assert nbval.kernel.start_new_kernel.__wrapped__
+    assert nbval.kernel.start_new_kernel.__wrapped__.__wrapped__
