@@ -51,6 +51,7 @@ from helpers.seeds import SEED
 
 RESULTS = "full_size.json"
 FACES = (6600, 100, 400)
+MEASURES = ("PSNR", "SSIM", "LPIPS")  # that are kept of each face
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _run(name: str, pair: Pair, lpips: Lpips, state: Path, progress: bool, preci
     def on_test(model: nn.Module) -> dict[str, list[float]]:
         restored = restore_all(model, Feed(faces["test"], variant, degradation))
         table = measure(restored, faces["test"], lpips).rename(columns={lpips.name: "LPIPS"})
-        return {column: [float(f"{v:.5g}") for v in table[column]] for column in table}
+        return {column: [float(f"{v:.5g}") for v in table[column]] for column in MEASURES}
 
     def start(variant: Variant, preset: Preset) -> nn.Module:
         return make(variant, preset, pair.start)
