@@ -61,7 +61,7 @@ def row_of(restored: np.ndarray, sharp: np.ndarray, reference: np.ndarray, lpips
     table = measure(restored, sharp, lpips)
     finite = table.replace(np.inf, np.nan)
     row = means(table).to_dict() | {"standard_errors": (finite.std() / finite.count() ** 0.5).to_dict()}
-    codes = embed(load_embedder(), restored) if restored.shape[1:3] == (SIZE, SIZE) else None
+    codes = _codes_of(restored)
     row |= distances(restored, reference, codes)
     if len(restored) >= 2 * PARTS:
         row["without"] = []
@@ -78,10 +78,15 @@ def distances(images: np.ndarray, reference: np.ndarray, codes: np.ndarray | Non
     ``codes`` are those that the identity network gives to ``images``; without them they are computed.
     """
     found = {"SWD": sliced_wasserstein(images, reference)["mean"]}
-    if images.shape[1:3] == (SIZE, SIZE) and min(len(images), len(reference)) > 1:
-        codes = embed(load_embedder(), images) if codes is None else codes
+    codes = _codes_of(images) if codes is None else codes
+    if codes is not None and min(len(images), len(reference)) > 1:
         found["KID"] = kernel_distance(codes, _codes_of_reference(reference.tobytes(), reference.shape))
     return found
+
+
+def _codes_of(images: np.ndarray) -> np.ndarray | None:
+    """The identity network's codes; None for pictures of another size, which it does not take."""
+    return embed(load_embedder(), images) if images.shape[1:3] == (SIZE, SIZE) else None
 
 
 @lru_cache(maxsize=1)

@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -139,15 +140,12 @@ def _run(name: str, pair: Pair, lpips: Lpips, state: Path, progress: bool, preci
     """Train one arm and measure it: measures of each test face before and after, the curve, what it took."""
     started, variant, preset = time.perf_counter(), variant_of(name), pair.preset
     faces, degradation = load_pictures(preset)["faces"], blur(preset.image_size, preset.strength)
-    precision = precision_for(device_for(), precision)
+    precision, start = precision_for(device_for(), precision), partial(make, start=pair.start)
 
     def on_test(model: nn.Module) -> dict[str, list[float]]:
         restored = restore_all(model, Feed(faces["test"], variant, degradation))
         table = measure(restored, faces["test"], lpips).rename(columns={lpips.name: "LPIPS"})
         return {column: [float(f"{v:.5g}") for v in table[column]] for column in MEASURES}
-
-    def start(variant: Variant, preset: Preset) -> nn.Module:
-        return make(variant, preset, pair.start)
 
     before = on_test(start(variant, preset).to(device_for())) if pair.start else None
     model, curve = train(
