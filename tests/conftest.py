@@ -51,6 +51,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((i for i, start in enumerate(LONG) if item.nodeid.startswith(start)), len(LONG)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test of a live page that fails tells what the server and the inspector's state said."""
+    report = yield
+    place = getattr(item, "funcargs", {}).get("place")
+    if report.failed and place is not None:
+        for name in ("server.log", ".inspector.json"):
+            said = (place / name).read_text(encoding="utf-8")[-4000:] if (place / name).exists() else "there is none"
+            report.sections.append((name, said))
+    return report
+
+
 def make_faces(count: int, size: int, seed: int = 0) -> np.ndarray:
     """Pictures with smooth shading, ellipses and hard edges, about as busy as a face: uint8 count×size×size×3."""
     rng = np.random.default_rng(seed)
