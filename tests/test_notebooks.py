@@ -315,7 +315,8 @@ def test_faces_are_drawn_by_one_function(path):
 
 @each_rewritten
 def test_sections_open_with_a_question_and_close_with_its_answer(path):
-    assert len(sections(path)) >= 3
+    numbers = [int(title.split(" ")[0]) for title in sections(path)]
+    assert len(numbers) >= 3 and numbers == list(range(1, len(numbers) + 1)), "a heading was lost"
     for title, text in sections(path).items():
         opening = next(p for p in re.split(r"\n\s*\n", text.strip()) if p.strip())
         assert "?" in opening, f"{title}: the first paragraph asks nothing"
