@@ -1,4 +1,4 @@
-"""Chapter 02: modulated weights, one step of normalised gradient descent, the multi-resolution loss."""
+"""Chapter 02: one step of normalised gradient descent, the multi-resolution loss, the search in one space."""
 
 import torch
 import torch.nn.functional as F
@@ -9,51 +9,9 @@ chapter = Chapter()
 check = chapter.check
 
 
-def modulate(weight, style):
-    """Weights O×I×k×k, scaled by the style (I values) of their input channel; each output filter then has length 1."""
-    scaled = weight * style[None, :, None, None]
-    lengths = scaled.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
-    return scaled / lengths
-
-
-@chapter.examines(modulate)
-def _modulate(answer):
-    weight = torch.arange(1.0, 55.0).reshape(3, 2, 3, 3)  # three filters for two input channels
-    style = torch.tensor([1.0, 0.0])
-    result = answer(weight, style)
-    expect(
-        tuple(result.shape) == (3, 2, 3, 3),
-        f"weights of 3×2×3×3 become {'×'.join(map(str, result.shape))}",
-        "shape the style as 1×I×1×1 with style[None, :, None, None], so that it multiplies the weights in place",
-    )
-    expect(
-        float(result[:, 1].abs().max()) == 0 < float(result[:, 0].abs().min()),
-        "a style of 0 for the second input channel does not switch this channel off",
-        "the style belongs to input channels, which are the second dimension of the weights",
-    )
-    lengths = [round(float(v), 3) for v in result.flatten(1).norm(dim=1)]
-    total = float(result.norm())
-    expect(
-        abs(total - 1) > 1e-3,
-        "all filters together have length 1",
-        "each output filter is divided by its own length: sum over the dimensions 1, 2 and 3 only",
-    )
-    expect(
-        all(abs(v - 1) < 1e-3 for v in lengths),
-        f"the three filters have the lengths {lengths}, not 1",
-        "divide by the square root of the sum of squares over the dimensions 1, 2 and 3, with keepdim=True",
-    )
-    louder = answer(weight, 10 * style)
-    expect(
-        torch.allclose(louder, result, atol=1e-4),
-        "a style ten times as large gives other weights",
-        "the lengths must be those of the scaled weights, not those of the weights before",
-    )
-
-
 def ngd_step(latent, gradient, lr):
     """The latent (any number of rows of d values) after one step: every row moves by lr against its gradient."""
-    lengths = gradient.norm(dim=-1, keepdim=True)
+    lengths = gradient.norm(dim=-1, keepdim=True).clamp(min=1e-30)  # a row whose gradient is 0 stays
     return latent - lr * gradient / lengths
 
 
@@ -88,6 +46,12 @@ def _ngd_step(answer):
         torch.allclose(moved[0], torch.tensor([0.3, 0.4]), atol=1e-3),
         f"the first row moves by {[round(float(v), 2) for v in moved[0]]}, not by [0.3, 0.4]",
         "the direction must stay that of the gradient: divide by the length, do not take the sign",
+    )
+    unread = answer(latent, torch.tensor([[3.0, 4.0], [0.0, 0.0]]), 0.5)[1]
+    expect(
+        torch.equal(unread, latent[1]),
+        f"a row whose gradient is 0 goes from [30.0, 40.0] to {unread.tolist()}",
+        "0 / 0 is nan, and this row must stay where it is: give the lengths a smallest value, .clamp(min=1e-30)",
     )
 
 
@@ -141,4 +105,98 @@ def _multi_resolution(answer):
         abs(total - 1.05) < 1e-4,
         f"two levels of 0.5 and an L1 of 0.5 sum to {total:.3f}, not to 1.050",
         "add what the metric gives at each level, then 0.1 · L1",
+    )
+
+
+def search_one_space(latent, y, draw, degrade, compare, step, count):
+    """The latent after `count` steps towards `y`, and the list of the losses, each taken before its step."""
+    losses = []
+    for _ in range(count):
+        latent = latent.detach().requires_grad_()
+        loss = compare(degrade(draw(latent)), y)
+        loss.backward()
+        losses.append(loss.item())
+        latent = step(latent, latent.grad)
+    return latent.detach(), losses
+
+
+@chapter.examines(search_one_space)
+def _search_one_space(answer):
+    """A search of two values, w: the picture is 3w, the degradation halves it, the loss is a squared distance."""
+    start, y, count = torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0, 0.0]]), 4
+    steps, expected, here = [], [], start
+    for _ in range(count):
+        expected.append(round(float((1.5 * here - y).square().sum()), 3))
+        here = here - 0.1 * 3 * (1.5 * here - y)
+
+    def compare(picture, target):
+        expect(
+            torch.equal(target, y),
+            "the loss is not taken against y as it was given",
+            "y is degraded already: compare(degrade(draw(latent)), y)",
+        )
+        expect(
+            picture.requires_grad,
+            "no gradient leads from the loss to the latent",
+            "before you draw: latent = latent.detach().requires_grad_()",
+        )
+        return (picture - target).square().sum()
+
+    def step(latent, gradient):
+        expect(
+            gradient is not None,
+            f"in step {len(steps) + 1} latent.grad is None",
+            "a latent that was computed keeps no .grad; begin each round with latent.detach().requires_grad_()",
+        )
+        steps.append((latent.detach().clone(), gradient.detach().clone()))
+        return latent - 0.1 * gradient
+
+    result = answer(start.clone(), y, lambda latent: 3 * latent, lambda picture: picture / 2, compare, step, count)
+    expect(
+        isinstance(result, tuple) and len(result) == 2,
+        f"one value comes back, of the kind {type(result).__name__}",
+        "return two: the last latent and the list of losses",
+    )
+    found, losses = result
+    expect(
+        all(isinstance(loss, float) for loss in losses),
+        "the losses are no plain numbers",
+        "append loss.item(); a loss that is a tensor keeps all that it was computed from in memory",
+    )
+    rounded = [round(loss, 3) for loss in losses]
+    expect(
+        rounded[:1] != [9.0],
+        "the drawn face is compared with y before it is degraded",
+        "y is blurred, so blur the drawn face too: compare(degrade(draw(latent)), y)",
+    )
+    expect(
+        len(steps) == len(losses) == count,
+        f"for count = {count} there are {len(steps)} steps and {len(losses)} losses",
+        "each round of the loop takes one step and appends one loss",
+    )
+    expect(
+        not torch.equal(steps[-1][0], start),
+        "the latent of the last step is still the one of the start",
+        "step changes nothing in place, it returns the moved latent: latent = step(latent, latent.grad)",
+    )
+    true = [3 * (1.5 * latent - y) for latent, _ in steps]
+    expect(
+        all(torch.allclose(a, b, atol=1e-4) for a, (_, b) in zip(true, steps, strict=True)),
+        "from the second step on the gradient is not that of the latent where it is taken",
+        "backward adds to an old .grad; begin each round with latent.detach().requires_grad_()",
+    )
+    expect(
+        torch.allclose(torch.tensor(rounded), torch.tensor(expected), atol=2e-3),
+        f"the losses are {rounded}, not {expected}",
+        "append the loss of each round, in order",
+    )
+    expect(
+        torch.allclose(found.detach(), here, atol=1e-3),
+        "the latent that comes back is not the one after the last step",
+        "return the latent that the last step gave",
+    )
+    expect(
+        not found.requires_grad,
+        "the latent that comes back is still attached to the graph of the gradient",
+        "return latent.detach(), losses",
     )
