@@ -281,37 +281,6 @@ def timeline(intervals: Sequence[tuple[str, float, float, str]], title: str = ""
     return figure
 
 
-def roofline(layers: Sequence[dict], peak: float, bandwidth: float, title: str = "", named: int = 3) -> Figure:
-    """How fast each layer computes, under the two limits of a machine; both axes are logarithmic.
-
-    Parameters
-    ----------
-    layers : rows with "layer", "kind", "FLOP/byte", "GFLOP/s", and "ms" each of "times" layers; the area of a mark is
-        the time they take together
-    peak, bandwidth : FLOP/s and bytes/s of the machine
-    named : so many of the costliest layers have their names, in a column at the right, with a line to the mark
-    """
-    figure, axes = new(1, 1, (8, 4), title)
-    intensity = np.array([row["FLOP/byte"] for row in layers])
-    cost = np.array([row["ms"] * row["times"] for row in layers])
-    x = np.geomspace(min(intensity.min(), peak / bandwidth) / 2, max(intensity.max(), peak / bandwidth) * 2, 200)
-    axes.plot(x, np.minimum(peak, x * bandwidth) / 1e9, "-", color="black", label="the machine's limits")
-    for marker, colour, kind in (("o", DARK, "conv"), ("s", LIGHT, "transposed conv"), ("^", MIDDLE, "linear")):
-        chosen = [k for k, row in enumerate(layers) if row["kind"].startswith(kind)]
-        axes.scatter(
-            intensity[chosen], [layers[k]["GFLOP/s"] for k in chosen], 15 + 400 * cost[chosen] / cost.sum(),
-            color=colour, marker=marker, edgecolor="black", linewidth=0.6, alpha=0.85, label=kind,
-        )  # fmt: skip
-    costliest = np.argsort(-cost)[:named]
-    thin = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5)}
-    for line, k in enumerate(sorted(costliest, key=intensity.__getitem__)):  # a column, where marks are rare
-        place, corner = (intensity[k], layers[k]["GFLOP/s"]), (0.98, 0.46 + 0.07 * line)
-        axes.annotate(layers[k]["layer"], place, corner, "data", "axes fraction", thin, ha="right", fontsize=8)
-    axes.set(xscale="log", yscale="log", xlabel="operations for each byte that must move", ylabel="GFLOP/s")
-    axes.legend(fontsize=8, loc="lower right", markerscale=0.7)
-    return figure
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Diagrams of networks, drawn from what runs
 

@@ -29,12 +29,6 @@ INTERVALS = [
     ["step", 0.0, 10.0, "training"], ["forward", 0.5, 4.0, "training"], ["backward", 5.0, 4.5, "training"],
     ["make a batch", 2.0, 3.0, "loader 1"], ["step", 10.0, 9.0, "training"],
 ]  # fmt: skip
-LAYERS = [
-    {"layer": "first", "kind": "conv 3×3, 4→8", "FLOP/byte": 2.0, "GFLOP/s": 15.0, "ms": 1.0, "times": 1},
-    {"layer": "last", "kind": "linear 8→2", "FLOP/byte": 50.0, "GFLOP/s": 80.0, "ms": 2.0, "times": 3},
-]
-
-
 def decoded(figure: Figure) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(figures.png(figure), np.uint8), cv2.IMREAD_COLOR)
 
@@ -93,7 +87,6 @@ def drawings(faces):
         "training": figures.draw_training(DeblurModel(16, 64), 64),
         "bars": figures.bars({"a": [1, 2], "b": [3, 0]}, ["forward", "backward"], "ms", "Bars", ["3 ms", "three"]),
         "timeline": figures.timeline(INTERVALS, "Threads"),
-        "roofline": figures.roofline(LAYERS, 1e11, 1e10, "Roof", named=1),
     }
 
 
@@ -181,25 +174,6 @@ def test_timeline_draws_each_interval_in_its_row(drawings):
     assert [round(p.get_y() + p.get_height() / 2) for p in axes.patches] == [0, 0, 0, 1, 0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["training", "loader 1"]
     assert all(t in texts(drawings["timeline"]) for t in ("step", "forward", "make a batch", "time in ms"))
-
-
-def test_roofline_bends_where_memory_stops_to_bind(drawings):
-    """Left of peak / bandwidth = 10 operations a byte the limit grows with them, right of it it is the peak, 100."""
-    axes = drawings["roofline"].axes[0]
-    x, y = axes.lines[0].get_data()
-    assert np.allclose(y, np.minimum(100, 10 * x)) and x.min() < 10 < x.max()
-    marks = np.concatenate([c.get_offsets() for c in axes.collections])
-    assert sorted(map(tuple, marks)) == [(2.0, 15.0), (50.0, 80.0)]
-    assert "last" in texts(drawings["roofline"]) and "first" not in texts(drawings["roofline"])
-
-
-def test_roofline_names_of_neighbours_do_not_overlap():
-    """Marks that lie close together, as those of the costliest layers do, were named on top of one another."""
-    twins = [{**LAYERS[0], "layer": f"layer{k}", "FLOP/byte": 50 + k} for k in range(3)]
-    figure = figures.roofline(twins, 1e11, 1e10)
-    figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without their lines
-    assert len(boxes) == 3 and not any(a.overlaps(b) for a, b in zip(boxes, boxes[1:], strict=False))
 
 
 def test_table_marks_the_best_of_each_column():
