@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
@@ -29,6 +28,8 @@ INTERVALS = [
     ["step", 0.0, 10.0, "training"], ["forward", 0.5, 4.0, "training"], ["backward", 5.0, 4.5, "training"],
     ["make a batch", 2.0, 3.0, "loader 1"], ["step", 10.0, 9.0, "training"],
 ]  # fmt: skip
+
+
 def decoded(figure: Figure) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(figures.png(figure), np.uint8), cv2.IMREAD_COLOR)
 
