@@ -52,8 +52,8 @@ def server(*arguments: str, cwd: Path, **variables: str):
         port = probe.getsockname()[1]
     log = (cwd / "server.log").open("w")
     command = [sys.executable, "-m", *(a.format(port=port) for a in arguments)]
-    # Where the machine stands still for half a minute, a server takes its browser for gone and cuts the connection;
-    # what the kernel says until they are connected again is lost. Here both are always there.
+    # A server cuts a browser off that leaves its pings unanswered, as one on a machine that stands still may. Here both
+    # are always there, so there is nothing to find out by pings.
     application = {"voila": "Voila", "jupyterlab": "ServerApp"}[arguments[0]]
     command.append(f"--{application}.tornado_settings={{'ws_ping_interval': 0}}")
     # JupyterLab's settings and layout are its own, not those of whoever runs the tests.
