@@ -76,7 +76,7 @@ def server(*arguments: str, cwd: Path, **variables: str):
         for ask in (signal.SIGTERM, signal.SIGKILL):  # at SIGINT Jupyter would ask whether that is meant, and wait
             try:
                 os.killpg(process.pid, ask)
-                process.wait(timeout=15)
+                process.wait(timeout=60)
                 break
             except ProcessLookupError:
                 break

@@ -405,7 +405,7 @@ def test_interrupted_and_resumed(course, server, how):
     while len(cuts(course)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     run.send_signal(how)
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=300)[1]
     assert run.returncode != 0 and (how != signal.SIGINT or "the same command goes on" in errors)
     there = [row for row in p.read_table() if (course / "photographs" / row.file).exists()]
     assert 2 <= len(there) < 8

@@ -36,7 +36,7 @@ if confine.leave_network():
 
 def run(code, *arguments, env=None):
     line = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(line, cwd=answers.COURSEWORK, capture_output=True, text=True, env=env, timeout=120)
+    return subprocess.run(line, cwd=answers.COURSEWORK, capture_output=True, text=True, env=env, timeout=300)
 
 
 def test_confined(tmp_path):
@@ -154,7 +154,7 @@ def test_no_kernel_without_a_room():
     """A kernel that was started in another way than it should be does not run at all."""
     line = [sys.executable, str(answers.COURSEWORK / "confine.py"), "-f", "nowhere.json"]
     env = {k: v for k, v in os.environ.items() if k != "COURSEWORK_ROOM"}
-    done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=60)
+    done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode != 0 and "without a room" in done.stderr
 
 

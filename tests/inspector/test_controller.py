@@ -370,7 +370,7 @@ def test_saving(page, monkeypatch):
 # Long computations
 
 
-def live(page, story, limit=60):
+def live(page, story, limit=120):
     """Play ``story`` inside an event loop, as a kernel has one, until the page is idle again."""
 
     async def main():
@@ -391,7 +391,8 @@ def test_a_slow_method_runs_beside_the_page(bench, slow_method):
     async def story():
         page.runs[slow_method].click()
         assert page.job.layout.display == "flex" and page.runs[slow_method].disabled
-        await asyncio.sleep(0.3)
+        while page.worker.busy and not page.bar.value:
+            await asyncio.sleep(0.01)
         assert 0 < page.bar.value < page.bar.max and page.worker.busy
         assert changed(page, put(page.canny, (60, 120)))[1] and page.worker.busy  # the page is alive
 

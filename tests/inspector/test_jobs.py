@@ -23,7 +23,7 @@ def count_to(n, pause=0.01, threads=None):
     return work
 
 
-def run(worker, work, while_busy=None, limit=20.0):
+def run(worker, work, while_busy=None, limit=120.0):
     """Run a job inside an event loop; gives (result, error, progress, threads of the callbacks)."""
     seen = {"result": None, "error": None, "progress": [], "threads": set()}
 
