@@ -364,16 +364,15 @@ def draw_training(model: nn.Module, size: int = 128) -> Figure:
         "z_gt": (4.6, -1, f"z_gt\n{shape['z_gt']}", LIGHT, "black"),
         "generator": (6.8, 1, "Generator", DARK, "white"),
         "restored": (9.0, 1, f"restored x̂\n{shape['restored']}", "#dfe5ec", "black"),
-        "pixel": (9.0, -1, "L1, LPIPS, SSIM, TV\nequations 35–38", "white", "black"),
+        "pixel": (9.0, -1, "L1, LPIPS, SSIM, TV*\nequations 35–38", "white", "black"),
         "align": (6.8, -1, "latent loss\nequation 40", "white", "black"),
     }
     arrows = [
         ("input", "encoder"), ("encoder", "z_deblur"), ("z_deblur", "generator"), ("generator", "restored"),
         ("sharp", "latent"), ("latent", "z_gt"), ("z_gt", "align"), ("z_deblur", "align"), ("restored", "pixel"),
     ]  # fmt: skip
-    figure, axes = new(
-        1, 1, (11, 3.6), "One training step: two codes meet in the latent loss, two pictures in the other four losses"
-    )
+    title = "One training step: the latent loss compares two codes, the other four losses judge the restored picture"
+    figure, axes = new(1, 1, (11, 3.6), title)
     for x, y, text, colour, ink in boxes.values():
         axes.add_patch(Rectangle((x - 0.85, y - 0.42), 1.7, 0.84, facecolor=colour, edgecolor="black", linewidth=0.8))
         axes.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
@@ -389,6 +388,7 @@ def draw_training(model: nn.Module, size: int = 128) -> Figure:
     axes.add_patch(
         FancyArrowPatch((9, -1.75), (9, -1.42), arrowstyle="->", mutation_scale=10, linewidth=1, shrinkA=0, shrinkB=0)
     )
+    axes.text(9.85, -1.75, "* without x", ha="right", va="center", fontsize=8)
     axes.set(xlim=(-1, 10), ylim=(-1.9, 1.6))
     axes.axis("off")
     return figure

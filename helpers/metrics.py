@@ -1,6 +1,6 @@
 """The five measures of thesis section 3.2, as section 3.1 applies them, always beside those of the blurred input.
 
-PSNR and SSIM are computed image by image on 8-bit pictures by scikit-image; L1, MSE and LPIPS on [-1, 1] by PyTorch.
+PSNR and SSIM (by scikit-image) are computed image by image on 8-bit pictures; L1, MSE and LPIPS on [-1, 1].
 ``python -m helpers.evaluation`` prints the table of a checkpoint.
 """
 
