@@ -25,20 +25,17 @@ Seed after seed, all variants are trained: an experiment that is ended early has
 and judges them at the end.
 """
 
-import shutil
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from helpers.data import ImageError, denormalise, load_parameters, load_split, square
 from helpers.degrade import Degradation
@@ -51,6 +48,7 @@ from helpers.engine.runs import Stopped, TrainingError, batch_of, hardware
 from helpers.engine.updates import set_rate, update
 from helpers.experiments import hypotheses
 from helpers.experiments.adversarial import Adversary
+from helpers.experiments.records import write_missing
 from helpers.experiments.results import collect, differences, told, unpack
 from helpers.experiments.skip_model import SkipModel
 from helpers.experiments.skip_training import fidelity_loss
@@ -353,25 +351,14 @@ def run_all(
     input_file = out / "blurred.json"
     if not input_file.exists():
         write_json(input_file, _blurred(preset, pictures, lpips, second))
-    took = []
-    for done, (name, seed) in enumerate(wanted, 1):
-        path = out / f"{name}-{seed}.json"
-        if path.exists():
-            continue
-        state, started = out / "states" / path.stem, time.perf_counter()
-        record = run(name, seed, preset, pictures, lpips, second, progress, state, precision)
-        record |= {"hardware": hardware(device), "date": date.today().isoformat(), "torch": torch.__version__}
-        record["lpips"] = lpips.name
-        write_json(path, record)
-        shutil.rmtree(state, ignore_errors=True)
-        with suppress(OSError):  # another process's runs may lie there
-            state.parent.rmdir()
-        took.append(time.perf_counter() - started)
-        left = sum(not (out / f"{n}-{s}.json").exists() for n, s in wanted)
-        hours = left * sum(took) / len(took) / 3600
-        if progress:
-            now = f"run {done} of {len(wanted)}, {name}, seed {seed}: {took[-1]:.0f} s"
-            tqdm.write(f"{now}; about {hours:.1f} h to go", file=sys.stderr)
+
+    def record(name: str, seed: int, state: Path) -> dict:
+        about = {"hardware": hardware(device), "date": date.today().isoformat(), "torch": torch.__version__}
+        found = run(name, seed, preset, pictures, lpips, second, progress, state, precision)
+        return found | about | {"lpips": lpips.name}
+
+    records = {out / f"{name}-{seed}.json": partial(record, name, seed) for name, seed in wanted}
+    write_missing(records, progress=progress)
 
 
 def _blurred(preset: Preset, pictures: dict, lpips: Lpips, second: Lpips) -> dict:

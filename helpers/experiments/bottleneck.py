@@ -23,18 +23,17 @@ was stopped. The budgets come one after the other, all sizes in each.
 """
 
 import json
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import date
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from helpers import linear
 from helpers.engine.commands import bare_parser, exit_on_error, positive_int
@@ -43,6 +42,7 @@ from helpers.engine.folders import data_folder, write_errors, write_json
 from helpers.engine.precision import precision_for
 from helpers.engine.runs import hardware
 from helpers.experiments.ablations import Feed, load_pictures, restore_all, train
+from helpers.experiments.records import write_missing
 from helpers.experiments.variants import PRESETS, VARIANTS, Preset, Variant, blur, claim_preset
 from helpers.metrics import measure
 from helpers.pairs import Pairs
@@ -89,25 +89,19 @@ def train_all(
         batch = Pairs(faces["test"], degradation).batch(range(len(faces["test"])))
         lines = linear.table(faces["train"], faces["test"], None, counts, progress, degradation)
         write_json(beside, {"linear": lines, "input": measure(batch.blurred, batch.sharp).mean().to_dict()})
-    wanted = {
-        out / f"{name.replace(', ', '-').replace(' ', '-')}-{b}.json": (name, b) for b in budgets for name in rows
-    }
-    spent = steps = 0.0
-    for path, (name, budget) in wanted.items():
-        if path.exists():
-            continue
-        record = _run(rows[name], replace(preset, steps=budget), faces, out / "states" / path.stem, progress, precision)
-        write_json(path, {"name": name, **record})
-        shutil.rmtree(out / "states" / path.stem, ignore_errors=True)
-        spent, steps = spent + record["seconds"], steps + budget
-        hours = sum(b for p, (_, b) in wanted.items() if not p.exists()) * spent / steps / 3600
-        if progress:
-            now = f"{name}, {budget} steps: {record['test']['PSNR']:.2f} dB"
-            tqdm.write(f"{now}; about {hours:.1f} h to go", file=sys.stderr)
+
+    def record(name: str, budget: int, state: Path) -> dict:
+        return {"name": name, **_run(rows[name], replace(preset, steps=budget), faces, state, progress, precision)}
+
+    records, costs = {}, {}
+    for budget, name in product(budgets, rows):
+        path = out / f"{name.replace(', ', '-').replace(' ', '-')}-{budget}.json"
+        records[path], costs[path] = partial(record, name, budget), budget
+    write_missing(records, costs, progress)
     about = {"hardware": hardware(device_for()), "torch": torch.__version__, "seed": SEED}
     found = {"preset": preset.identity() | {"steps": None}, "date": date.today().isoformat(), **about}
     found |= json.loads(beside.read_text(encoding="utf-8"))
-    return found | {"rows": [json.loads(p.read_text(encoding="utf-8")) for p in wanted]}
+    return found | {"rows": [json.loads(p.read_text(encoding="utf-8")) for p in records]}
 
 
 def _run(variant: Variant, preset: Preset, faces: dict, state: Path, progress: bool, precision: str) -> dict:

@@ -19,7 +19,6 @@ processes may share the folder (``--arms``).
 """
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +41,7 @@ from helpers.engine.precision import precision_for
 from helpers.engine.runs import hardware
 from helpers.experiments.ablations import Feed, load_pictures, restore_all, train
 from helpers.experiments.bootstrap import paired_interval
+from helpers.experiments.records import write_missing
 from helpers.experiments.skip_model import SkipModel
 from helpers.experiments.skip_training import WEIGHTS
 from helpers.experiments.variants import VARIANTS, Preset, Variant, blur
@@ -118,22 +118,32 @@ def train_all(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     lpips = (lpips or load_lpips()).to(device_for(), memory_format=torch.channels_last)
+
+    def record(name: str, pair: Pair, state: Path) -> dict:
+        return _settings(pair) | _run(name, pair, lpips, state, progress, precision, make)
+
+    _load(out, pairs)  # another preset's folder is refused before anything is trained
+    wanted = [(name, pair) for pair in pairs.values() for name in pair.arms if arms is None or name in arms]
+    write_missing({out / f"{name}.json": partial(record, name, pair) for name, pair in wanted}, progress=progress)
+    return _load(out, pairs)
+
+
+def _load(out: Path, pairs: dict[str, Pair]) -> dict:
+    """pair -> arm -> record, for the arms that have one."""
     found: dict[str, dict] = {}
     for title, pair in pairs.items():
-        expected = {"preset": json.loads(json.dumps(asdict(pair.preset))), "start": pair.start}
-        for name in pair.arms:
-            path = out / f"{name}.json"
-            if not path.exists() and (arms is None or name in arms):
-                state = out / "states" / name
-                record = _run(name, pair, lpips, state, progress, precision, make)
-                write_json(path, expected | record)
-                shutil.rmtree(state, ignore_errors=True)
+        for path in (out / f"{name}.json" for name in pair.arms):
             if path.exists():
                 record = json.loads(path.read_text(encoding="utf-8"))
-                if any(record[k] != v for k, v in expected.items()):
+                if any(record[k] != v for k, v in _settings(pair).items()):
                     raise TrainingError(f"{path} is of another preset; choose another folder")
-                found.setdefault(title, {})[name] = record
+                found.setdefault(title, {})[path.stem] = record
     return found
+
+
+def _settings(pair: Pair) -> dict:
+    """What the record of an arm says of its training, in JSON's own types."""
+    return {"preset": json.loads(json.dumps(asdict(pair.preset))), "start": pair.start}
 
 
 def _run(name: str, pair: Pair, lpips: Lpips, state: Path, progress: bool, precision: str, make) -> dict:

@@ -544,7 +544,7 @@ def test_seed_by_seed_with_the_hours_to_go(pretended, tmp_path, capsys, monkeypa
     names, seeds = PRESETS["course"].variants, PRESETS["course"].seeds
     ablations.main(["--preset", "course", "--out", str(tmp_path), "--seeds", "0"])
     first = capsys.readouterr().err
-    assert f"run 1 of {len(names)}, thesis, seed {SEED}: 900 s; about {(len(names) - 1) / 4:.1f} h to go" in first
+    assert f"run 1 of {len(names)}, thesis-{SEED}: 900 s; about {(len(names) - 1) / 4:.1f} h to go" in first
     ablations.main(["--preset", "course", "--out", str(tmp_path)])
     assert pretended == [(name, seed_of(name, i) - SEED) for i in range(seeds) for name in names]
     lines = [line for line in capsys.readouterr().err.splitlines() if " h to go" in line]

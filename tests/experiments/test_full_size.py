@@ -66,7 +66,7 @@ def test_every_arm_is_measured(tiny):
     assert row["difference"] == pytest.approx(np.mean(other) - np.mean(one))
     assert row["low"] <= row["difference"] <= row["high"]
     assert list(table(found, when="before")["pair"].unique()) == ["thesis"]
-    assert not any((out / "states").iterdir())
+    assert not (out / "states").exists()
 
 
 def test_what_is_there_is_not_trained_again(tiny, monkeypatch):
@@ -75,6 +75,16 @@ def test_what_is_there_is_not_trained_again(tiny, monkeypatch):
     assert train_all(out, TINY, None, Lpips(None), progress=False) == found
     with pytest.raises(TrainingError, match="another preset"):
         train_all(out, PAIRS, None, Lpips(None), progress=False)
+
+
+def test_another_preset_is_refused_before_anything_is_trained(tiny, monkeypatch, tmp_path):
+    """Of all arms only the last one is there, so all others would be trained before it is reached."""
+    out, _ = tiny
+    last = f"{list(PAIRS.values())[-1].arms[-1]}.json"
+    (tmp_path / last).write_bytes((out / last).read_bytes())
+    monkeypatch.setattr(full_size, "_run", lambda *_: pytest.fail("trained"))
+    with pytest.raises(TrainingError, match="another preset"):
+        train_all(tmp_path, PAIRS, None, Lpips(None), progress=False)
 
 
 def test_the_command_tells_what_it_waits_for(tiny, monkeypatch, capsys, tmp_path):
