@@ -100,10 +100,11 @@ def rebuild(components: Components, images: np.ndarray, count: int | None = None
 
 
 class LinearRestorer:
-    """The best linear map from a blurred picture through ``count`` numbers to the sharp one.
+    """A linear map from a blurred picture through ``count`` numbers to the sharp one, by least squares.
 
     The blurred picture is averaged over 4×4 pixels, which loses next to nothing of a strong blur. Its leading
-    principal components are the code; ridge regression draws the sharp picture from the code.
+    principal components are the code; ridge regression draws the sharp picture from the code. Numbers that were chosen
+    for the sharp picture (reduced-rank regression) may do better.
     """
 
     def __init__(
