@@ -2,7 +2,7 @@
 
 data      sets of images: shipped faces, CelebA, own photographs, each split; eq. 31 and 32
 photos    photographs in: one file, a folder, two folders of matching pairs
-portraits  real photographs that anyone may use, fetched and cut; ``python -m helpers.portraits``
+portraits  real photographs from a public source, fetched and cut; ``python -m helpers.portraits``
 degrade   images made worse: blur, fewer pixels, noise, JPEG; the presets ``celebablur`` and ``blind``, the matrix
 augment   variety for training: faces of other sizes, softer, in other colours (chapter 14)
 mixed     sets of images by name, and several of them as one training set, each with its share

@@ -1,4 +1,4 @@
-"""Real photographs that anyone may use: portraits of members of the US Congress, fetched from their public source.
+"""Real photographs: portraits of members of the US Congress, fetched from their public source (rights: data/README.md).
 
 ::
 

@@ -110,6 +110,8 @@ def moodle(course: Path, assignment: str, worksheet: Path) -> tuple[Path, list[s
     rows = rosters.table(worksheet)
     if not rows or not {"Identifier", "Grade"} <= rows[0].keys():
         raise CourseError(f"{worksheet} is no grading worksheet: it has no columns Identifier and Grade")
+    if "Maximum Grade" in rows[0]:
+        _same_maximum(course, assignment, "Moodle", {row["Maximum Grade"] for row in rows})
     known = Status(course).of(assignment)
     numbers = {known[s]["origin"]: s for s in known if known[s].get("origin")}
     mails = {line.email.lower(): line.student_id for line in lines(course, assignment) if line.email}
@@ -134,6 +136,9 @@ def canvas(course: Path, assignment: str, exported: Path, column: str | None = N
     column = column or found[0]
     if column not in rows[0]:
         raise CourseError(f"{exported} has no column {column!r}")
+    _same_maximum(
+        course, assignment, "Canvas", {row[column] for row in rows if row["Student"].strip() == "Points Possible"}
+    )
     known = {**{s.student_id.rpartition("_")[2]: s.student_id for s in _people(course)}}
 
     def student_of(row):
@@ -144,6 +149,22 @@ def canvas(course: Path, assignment: str, exported: Path, column: str | None = N
 
     keep = [c for c in ("Student", "ID", "SIS User ID", "SIS Login ID", "Section", column) if c in rows[0]]
     return _filled(course, assignment, exported, rows, column, student_of, keep)
+
+
+def _same_maximum(course: Path, assignment: str, where: str, said: set[str]) -> None:
+    """Raw points on another scale would be wrong grades: 30 of 30 would be 30 of 100."""
+    points = {line.max_score for line in lines(course, assignment)}
+    for text in sorted(said):
+        try:
+            maximum = float(text.replace(",", "."))  # as some languages write it
+        except ValueError:
+            continue  # empty, "(read only)"
+        if points and maximum not in points:
+            ours = f"{max(points):g}"
+            raise CourseError(
+                f"{where} says that {maximum:g} is the maximum, and {assignment} has {ours} points; set the maximum to "
+                f"{ours} there and download the file again"
+            )
 
 
 def _people(course: Path) -> list:

@@ -201,9 +201,22 @@ def test_canvas(mixed, tmp_path):
     table = rows(target)
     assert list(table[0]) == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Assignment 6 (77)"]
     assert [r["Assignment 6 (77)"] for r in table] == ["32", "30", "", ""] and left == []
-    assert [r["Quiz (78)"] for r in rows(reports.canvas(mixed, LAST, path, "Quiz (78)")[0])] == ["10", "30", "6", "7"]
+    path.write_text(CANVAS.replace(",32,10", ",32,32"), encoding="utf-8")
+    assert [r["Quiz (78)"] for r in rows(reports.canvas(mixed, LAST, path, "Quiz (78)")[0])] == ["32", "30", "6", "7"]
     with pytest.raises(common.CourseError, match="no column 'x'"):
         reports.canvas(mixed, LAST, path, "x")
+
+
+@pytest.mark.parametrize("maximum", ["100.00", "100,00", "10"])
+def test_points_on_another_scale_are_refused(mixed, tmp_path, maximum):
+    """30 of 32 would be 30 of 100: nothing is written, and the sentence says what to set where."""
+    sheet, gradebook = tmp_path / "grades.csv", tmp_path / "gradebook.csv"
+    sheet.write_text(WORKSHEET.replace("32.00", f'"{maximum}"'), encoding="utf-8")
+    gradebook.write_text(CANVAS.replace(",32,10", f',"{maximum}",10'), encoding="utf-8")
+    for fill, path in ((reports.moodle, sheet), (reports.canvas, gradebook)):
+        with pytest.raises(common.CourseError, match=r"is the maximum, and .* has 32 points; set the maximum to 32"):
+            fill(mixed, LAST, path)
+    assert list(mixed.glob(f"*-{LAST}.csv")) == []
 
 
 def test_who_is_not_in_the_table_is_said(mixed, tmp_path):
