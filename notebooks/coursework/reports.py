@@ -153,7 +153,8 @@ def canvas(course: Path, assignment: str, exported: Path, column: str | None = N
 
 def _same_maximum(course: Path, assignment: str, where: str, said: set[str]) -> None:
     """Raw points on another scale would be wrong grades: 30 of 30 would be 30 of 100."""
-    points = {line.max_score for line in lines(course, assignment)}
+    with gradebook(course) as book:
+        points = {a.max_score for a in book.assignments if a.name == assignment}
     for text in sorted(said):
         try:
             maximum = float(text.replace(",", "."))  # as some languages write it
