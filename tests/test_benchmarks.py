@@ -302,7 +302,7 @@ def test_each_training_of_the_plan_takes_its_options(lent, dry, monkeypatch):
         assert parsed[-1].out == str(lent / "run") and (parsed[-1].limit == 4) == dry
         for option, count in one.steps.items():
             assert getattr(parsed[-1], option[2:].replace("-", "_")) == count
-    assert len(parsed) == len(trained) == 7 and parsed[0].halve_every == (1 if dry else 2)
+    assert len(parsed) == len(trained) == 9 and parsed[0].halve_every == (1 if dry else 2)
 
 
 def test_what_cannot_be_run_is_left_out(lent, monkeypatch):
@@ -326,10 +326,10 @@ def test_steps_that_fit(lent, monkeypatch):
     monkeypatch.setattr(gpu_part.time, "monotonic", lambda: now[0])
     part = next(part for part in gpu_plan.plan() if part.name == "pmrf")
     found = gpu_part.steps_that_fit(part, training, 100.0, lent)
-    assert probes == [[5, 19], [19, 77]]
+    assert probes == [[7, 17], [28, 68]]
     steps = (0.9 * (100 - 7.4 - 14.6) - 7.4) / 0.1
     assert sum(found.values()) == pytest.approx(steps, abs=1)
-    assert found["--flow-steps"] == pytest.approx(4 * found["--mean-steps"], abs=3)
+    assert found["--flow-steps"] == pytest.approx(2.4 * found["--mean-steps"], abs=3)
     assert gpu_part.steps_that_fit(part, training, 1e9, lent) == part.steps
 
 

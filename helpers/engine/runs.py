@@ -361,6 +361,7 @@ def run(
     desc: str = "train",
     progress: bool = True,
     go_on: bool = True,
+    look_every: int = 1,
 ) -> list[dict]:
     """Call ``step(0)``, ``step(1)``, ... up to ``steps``, or from where the folder ``out`` says the run stopped.
 
@@ -370,12 +371,14 @@ def run(
     ----------
     settings : what must be the same when the run goes on, see :class:`RunFolder`; ``seed`` among them
     parts : name -> module or optimiser, everything that a step changes
-    step : does one update and gives the parts of its loss; raises nothing itself, a NaN is found here
+    step : does one update and gives the parts of its loss, as numbers or as tensors of one number; raises nothing
+        itself, a NaN is found here
     emas : averages to update after each step
     save_every : steps between two records of the history; the state is saved with each
     validate : gives measures on the validation set; they enter the record as ``val_...``
     validate_every : steps between two validations at least, which happen at a record; by default at each of them
     go_on : False takes no step and only fills ``parts`` and ``emas``, as far as the run in ``out`` has come
+    look_every : steps between two looks at the losses, which make a GPU wait; a record looks as well
 
     Returns
     -------
@@ -397,16 +400,20 @@ def run(
         state = {"done": 0, "history": [], "sums": {}, "count": 0, "seconds": math.nan if loaded else 0.0} | loaded
         if state["history"]:  # the run may have been killed between two files, or be of an earlier version
             folder.write_history(state["history"])
-        done, started = state["done"], time.monotonic() - state["seconds"]
+        done, started, unseen = state["done"], time.monotonic() - state["seconds"], []
         with tqdm(total=steps, initial=min(done, steps), desc=desc, unit="step", disable=not progress) as bar:
             for number in range(done, steps if go_on else 0):
                 seed_everything((seed * 1_000_003 + number) % 2**32)  # a step's draws are its own, whenever it is run
-                _add(state, step(number), folder, number)
+                unseen.append((number, step(number)))
                 for ema in emas:
                     ema.update(number)
                 bar.update()
-                record = (number + 1) % save_every == 0 or number + 1 == steps
-                if not record and not stop():
+                record, asked = (number + 1) % save_every == 0 or number + 1 == steps, stop()
+                if record or asked or len(unseen) >= look_every:
+                    for earlier, values in unseen:
+                        _add(state, values, folder, earlier)
+                    unseen = []
+                if not record and not asked:
                     continue
                 if holds_nan(parts):
                     raise TrainingError(f"step {number + 1}: the weights are not finite; {_last_good(folder)}")
@@ -417,13 +424,14 @@ def run(
                     )
                 folder.save(parts, **state | {"seconds": time.monotonic() - started})
                 folder.write_history(state["history"])
-                if stop() and number + 1 < steps:
+                if asked and number + 1 < steps:
                     raise Stopped(f"stopped after step {number + 1}; {folder.resume_hint}")
     return state["history"]
 
 
 def _add(state: dict, values: dict[str, float], folder: RunFolder, number: int) -> None:
     """Add the loss of a step to the sums since the last record."""
+    values = {k: float(v) for k, v in values.items()}
     if not all(math.isfinite(v) for v in values.values()):
         raise TrainingError(f"step {number + 1}: the loss is not finite: {values}; {_last_good(folder)}")
     state["sums"] = {k: state["sums"].get(k, 0.0) + v for k, v in values.items()}

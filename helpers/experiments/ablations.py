@@ -40,11 +40,13 @@ from torch import nn
 from helpers.data import ImageError, denormalise, load_parameters, load_split, square
 from helpers.degrade import Degradation
 from helpers.engine import runs
+from helpers.engine.acceleration import look_every
 from helpers.engine.commands import bare_parser, count_int, exit_on_error
 from helpers.engine.devices import device_for
 from helpers.engine.folders import write_errors, write_json
+from helpers.engine.loading import StepBatches
 from helpers.engine.precision import PRECISIONS, autocast, precision_for, scaler_for
-from helpers.engine.runs import Stopped, TrainingError, batch_of, hardware
+from helpers.engine.runs import Stopped, TrainingError, hardware
 from helpers.engine.updates import set_rate, update
 from helpers.experiments import hypotheses
 from helpers.experiments.adversarial import Adversary
@@ -99,9 +101,9 @@ class Feed:
         self.kind = variant.edges
         self.pairs = Pairs(images, degradation, edges=edges, thresholds=variant.thresholds, flip=flip, seed=seed)
 
-    def inputs(self, batch) -> torch.Tensor:
-        """N×4×H×W of a batch, with the edge map that the variant gets."""
-        inputs = batch.input.clone()  # the batch stays as it was
+    def inputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """A batch's input (N×4×H×W) with the edge map that the variant gets; the batch's own stays as it was."""
+        inputs = inputs.clone()
         if self.kind == "none":
             inputs[:, 3] = 0
         elif self.kind == "shuffled":
@@ -189,12 +191,12 @@ def train(
     scaler = scaler_for(device, precision)
     adversary = Adversary(preset.rate, device, precision) if variant.adversarial else None
     loss, feed = TotalLoss(lpips, variant.weights), Feed(images, variant, degradation, seed, flip=True)
+    batches = StepBatches(feed.pairs, preset.batch_size, device)
 
-    def step(number: int) -> dict[str, float]:
+    def step(number: int) -> dict[str, torch.Tensor]:
         set_rate(optimiser, preset.rate_at(number))
-        batch = batch_of(feed.pairs, number, preset.batch_size)
-        inputs = feed.inputs(batch).to(device, memory_format=torch.channels_last)
-        target = batch.target.to(device, memory_format=torch.channels_last)
+        inputs, target = batches(number)
+        inputs = feed.inputs(inputs)
         first = first_stage(variant, preset, number)
         if variant.latent == "staged" and not first:
             freeze(model.generator, model.latent_encoder)
@@ -208,7 +210,7 @@ def train(
             with autocast(device, precision):
                 judged = adversary.loss(target, outputs[0])
             update(judged, adversary.scaler, adversary.optimiser)
-        return {"loss": total.item()}
+        return {"loss": total.detach()}
 
     def validate() -> dict[str, float]:
         restored = restore_all(model, Feed(validation[:64], variant, degradation))
@@ -221,7 +223,7 @@ def train(
     try:
         curve = runs.run(
             out, settings, parts, step, preset.steps, save_every=points, validate=validate, desc=variant.title,
-            progress=progress,
+            progress=progress, look_every=look_every(device),
         )  # fmt: skip
     except Stopped:
         raise
@@ -235,7 +237,7 @@ def restore_all(model: DeblurModel | SkipModel, feed: Feed, batch_size: int = 50
     """What the model makes of all pictures of ``feed``: uint8 N×H×W×3. Each part of the model keeps its mode."""
     device, modes = next(model.parameters()).device, [(part, part.training) for part in model.modules()]
     model.eval()
-    out = [denormalise(model(feed.inputs(batch).to(device))) for batch in feed.pairs.batches(batch_size)]
+    out = [denormalise(model(feed.inputs(batch.input).to(device))) for batch in feed.pairs.batches(batch_size)]
     for part, training in modes:
         part.training = training
     return np.concatenate(out)
@@ -260,7 +262,7 @@ def examine_codes(model: DeblurModel | SkipModel, variant: Variant, pictures: di
     for images in (pictures["train"][:1500], pictures["test"]):
         feed, found = Feed(images, variant, degradation), {"z_deblur": [], "z_gt": []}
         for batch in feed.pairs.batches(50):
-            found["z_deblur"].append(encode(feed.inputs(batch).to(device)).float().cpu())
+            found["z_deblur"].append(encode(feed.inputs(batch.input).to(device)).float().cpu())
             found["z_gt"].append(model.latent_encoder(batch.target.to(device)).float().cpu())
         for name, parts in found.items():
             codes[name].append(torch.cat(parts).numpy())

@@ -32,6 +32,7 @@ from helpers.augment import Augment
 from helpers.data import denormalise
 from helpers.degrade import MATRIX, PRESETS, Degradation, preset
 from helpers.engine import commands, runs
+from helpers.engine.acceleration import look_every
 from helpers.engine.checkpoints import load_checkpoint, read_about, save_checkpoint
 from helpers.engine.commands import count_int, positive_float
 from helpers.engine.devices import device_for
@@ -116,7 +117,7 @@ def train(
     lpips = (lpips or load_lpips()).to(device)
     loss, ema, scaler = TotalLoss(lpips, weights), Ema(model, 0.999), scaler_for(device, precision)
 
-    def step(number: int) -> dict[str, float]:
+    def step(number: int) -> dict[str, torch.Tensor]:
         set_rate(optimiser, cosine_rate(number, steps, rate))
         inputs, target = batches(number)
         with autocast(device, precision):
@@ -124,7 +125,7 @@ def train(
             parts = loss(perceptual, target, z_deblur, z_gt)
         parts["fidelity"] = fidelity_loss(mean, target)
         update(parts["total"] + fidelity * parts["fidelity"], scaler, optimiser)
-        return dict(zip(parts, torch.stack([p.detach().float() for p in parts.values()]).tolist(), strict=True))
+        return {k: v.detach() for k, v in parts.items()}
 
     def validate() -> dict[str, float]:
         measures = {}
@@ -142,7 +143,7 @@ def train(
     history = runs.run(
         out, settings, {"model": model, "opt": optimiser, "scaler": scaler}, step, steps, (ema,),
         validate=None if validation is None else validate, validate_every=validate_every, desc="skip model",
-        progress=progress,
+        progress=progress, look_every=look_every(device),
     )  # fmt: skip
     return ema.module, history
 

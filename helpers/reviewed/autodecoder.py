@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from helpers.data import load_split, normalise
 from helpers.engine import commands, runs
+from helpers.engine.acceleration import look_every
 from helpers.engine.devices import device_for
 from helpers.engine.ema import Ema
 from helpers.engine.precision import autocast, precision_for, scaler_for
@@ -164,7 +165,7 @@ def train(
                 set_rate(part, now * (0.1 if name == "shared_opt" else 1))
             parts = losses(model.synthesis, _faces_of(number, len(images), batch_size, (seed, side)), side)
             update(sum(parts.values()), scaler, *optimisers.values())
-            return {k: v.item() for k, v in parts.items()}
+            return {k: v.detach() for k, v in parts.items()}
 
         @torch.no_grad()
         def validate():
@@ -175,6 +176,7 @@ def train(
         history = runs.run(
             Path(out) / str(side), {**settings, "side": side, "steps": steps}, parts, step, steps, (ema,), go_on=go_on,
             validate=validate, validate_every=validate_every, desc=f"autodecoder {side}", progress=progress,
+            look_every=look_every(device),
         )  # fmt: skip
         model.synthesis.load_state_dict(ema.state_dict())
         return history

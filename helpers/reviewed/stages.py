@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from helpers.engine import runs
+from helpers.engine.acceleration import look_every
 from helpers.engine.devices import device_for
 from helpers.engine.ema import Ema
 from helpers.engine.loading import StepBatches
@@ -94,14 +95,14 @@ class Stages:
         ema, scaler = Ema(network, self.decay), scaler_for(self.device, self.precision)
         network.train()
 
-        def step(number: int) -> dict[str, float]:
+        def step(number: int) -> dict[str, torch.Tensor]:
             if rate:
                 set_rate(optimiser, rate(number))
             blurred, sharp = self.batch(number)
             with autocast(self.device, self.precision):
                 parts = loss(network, blurred, sharp)
             update(sum(parts.values()), scaler, optimiser)
-            return {k: v.item() for k, v in parts.items()}
+            return {k: v.detach() for k, v in parts.items()}
 
         @torch.no_grad()
         def validate() -> dict[str, float]:
@@ -113,7 +114,7 @@ class Stages:
             self.out / name, {**self.settings, "stage": name, **own},
             {"network": network, "opt": optimiser, "scaler": scaler}, step, steps, (ema,),
             validate=validate if self.held_out else None, validate_every=self.validate_every, desc=name,
-            progress=self.progress, go_on=self.go_on,
+            progress=self.progress, go_on=self.go_on, look_every=look_every(self.device),
         )  # fmt: skip
         network.load_state_dict(ema.state_dict())
 

@@ -67,7 +67,7 @@ class Part:
 
 def plan() -> list[Part]:
     """The parts, the most valuable first. Equation 42 is proportional: the rate halves after each quarter of a run."""
-    thesis = ("helpers.training", "--batch-size", "64", "--ema", "0.999")
+    thesis = ("helpers.training", "--batch-size", "32", "--ema", "0.999")
     thesis += ("--no-compile",) if os.environ.get("COMPILE") == "no" else ()
     start = str(folder("RUNS") / "results" / "thesis-faces.safetensors")
     sets = {os.environ.get("COURSE_REAL_FACES"): "2", os.environ.get("COURSE_PORTRAITS") and "portraits": "1"}
@@ -83,9 +83,15 @@ def plan() -> list[Part]:
              "the same, on photographs", {"--epochs": 3}, "thesis"),
         Part(4, "pmrf", 0.3, ("helpers.reviewed.pmrf_training", "--sigma", "0.03", "--decay", "0.9995",
                               "--batch-size", "32"), "PMRF",
-             {"--mean-steps": 5000, "--flow-steps": 20000}, "pmrf", True),
+             {"--mean-steps": 5000, "--flow-steps": 12000}, "pmrf", True),
+        *(
+            Part(4, name, 0.3, ("helpers.reviewed.pmrf_training", "--kind", kind, "--sigma", "0.03",
+                                "--decay", "0.9995", "--batch-size", "32"), f"PMRF's rival {kind}",
+                 {"--flow-steps": 12000}, "", True)
+            for name, kind in (("pmrf-from-y", "from_y"), ("pmrf-from-noise", "from_noise"))
+        ),
         Part(5, "diffir", 0.3, ("helpers.reviewed.diffir_training", "--cpen-init", "kaiming", "--exact-prior",
-                                "--rate", "4e-4", "--cosine-warmup", "200", "--batch-size", "32"), "DiffIR",
+                                "--rate", "3e-4", "--cosine-warmup", "500"), "DiffIR",
              {"--stage1-steps": 20000, "--warm-steps": 5000, "--joint-steps": 15000}, "diffir", True),
         Part(6, "skip-no-map", 0.3, ("helpers.experiments.skip_training", "--in-channels", "3"),
              "the skip model without an edge map", {"--train-steps": 8000}, "skip", True),

@@ -82,7 +82,7 @@ def test_pictures(tmp_path):
 def fed(variant: Variant, flip=False, epoch=None):
     feed = Feed(FACES, variant, blur(64), flip=flip)
     batch = feed.pairs.batch(range(6), epoch)
-    return feed.inputs(batch), batch
+    return feed.inputs(batch.input), batch
 
 
 @pytest.mark.parametrize("name", ["edges-none", "edges-oracle", "edges-shuffled", "edges-many", "edges-few"])
@@ -114,8 +114,8 @@ def test_a_batch_stays_as_it_was(name):
     """Asked twice, the feed gives the same: it changes a copy."""
     feed = Feed(FACES, VARIANTS[name], blur(64))
     batch = feed.pairs.batch(range(4))
-    before, first = batch.input.clone(), feed.inputs(batch)
-    assert torch.equal(feed.inputs(batch), first) and torch.equal(batch.input, before)
+    before, first = batch.input.clone(), feed.inputs(batch.input)
+    assert torch.equal(feed.inputs(batch.input), first) and torch.equal(batch.input, before)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def watched(monkeypatch, random_lpips):
 
     def train_and_look(variant: Variant, preset: Preset = MICRO, seed: int = 0):
         states, targets, models = [], [], []
-        make, batch_of = ablations.DeblurModel, ablations.batch_of
+        make, batches = ablations.DeblurModel, ablations.StepBatches.__call__
 
         def remember(*arguments):
             models.append(make(*arguments))
@@ -136,13 +136,13 @@ def watched(monkeypatch, random_lpips):
 
         def look(*arguments):
             states.append({k: v.clone() for k, v in models[-1].state_dict().items()})
-            batch = batch_of(*arguments)
-            targets.append(batch.target)
-            return batch
+            inputs, target = batches(*arguments)
+            targets.append(target)
+            return inputs, target
 
         with monkeypatch.context() as patch:
             patch.setattr(ablations, "DeblurModel", remember)
-            patch.setattr(ablations, "batch_of", look)
+            patch.setattr(ablations.StepBatches, "__call__", look)
             model, curve = train(variant, preset, FACES[:8], seed, random_lpips, blur(64), FACES[8:], progress=False)
         assert model is models[-1] and not model.training
         return [*states, model.state_dict()], targets, model, curve
@@ -305,14 +305,14 @@ def test_interrupted_equals_uninterrupted(changed, random_lpips, tmp_path, monke
     """Stopped in the second half, the same call again: the same weights and curve, the discriminator's part in it."""
     arguments = (quick("thesis", **changed), MICRO, FACES[:8], 0, random_lpips, blur(64), FACES[8:], False, tmp_path)
     whole, curve = train(*arguments[:-1])
-    original, count = ablations.batch_of, iter(range(1000))
+    original, count = ablations.StepBatches.__call__, iter(range(1000))
 
-    def batch_of(*rest):
+    def batches(*rest):
         if next(count) == 3:
             raise KeyboardInterrupt
         return original(*rest)
 
-    monkeypatch.setattr(ablations, "batch_of", batch_of)
+    monkeypatch.setattr(ablations.StepBatches, "__call__", batches)
     with pytest.raises(KeyboardInterrupt):
         train(*arguments)
     torch.manual_seed(99)
