@@ -365,14 +365,12 @@ def run(
 ) -> list[dict]:
     """Call ``step(0)``, ``step(1)``, ... up to ``steps``, or from where the folder ``out`` says the run stopped.
 
-    ``out`` None keeps nothing: for a training that is not worth going on with.
-
     Parameters
     ----------
+    out : None keeps nothing: for a training that is not worth going on with
     settings : what must be the same when the run goes on, see :class:`RunFolder`; ``seed`` among them
     parts : name -> module or optimiser, everything that a step changes
-    step : does one update and gives the parts of its loss, as numbers or as tensors of one number; raises nothing
-        itself, a NaN is found here
+    step : does one update, gives the parts of its loss (numbers or tensors of one); raises nothing, a NaN is found here
     emas : averages to update after each step
     save_every : steps between two records of the history; the state is saved with each
     validate : gives measures on the validation set; they enter the record as ``val_...``
@@ -410,18 +408,15 @@ def run(
                 bar.update()
                 record, asked = (number + 1) % save_every == 0 or number + 1 == steps, stop()
                 if record or asked or len(unseen) >= look_every:
-                    for earlier, values in unseen:
-                        _add(state, values, folder, earlier)
-                    unseen = []
+                    _add(state, unseen, folder)
                 if not record and not asked:
                     continue
                 if holds_nan(parts):
                     raise TrainingError(f"step {number + 1}: the weights are not finite; {_last_good(folder)}")
                 if record:
                     _record(state, number + 1, validate, validate_every, number + 1 == steps)
-                    bar.set_postfix(
-                        {k: f"{v:.4f}" for k, v in state["history"][-1].items() if k != "step"}, refresh=False
-                    )
+                    shown = {k: f"{v:.4f}" for k, v in state["history"][-1].items() if k != "step"}
+                    bar.set_postfix(shown, refresh=False)
                 folder.save(parts, **state | {"seconds": time.monotonic() - started})
                 folder.write_history(state["history"])
                 if asked and number + 1 < steps:
@@ -429,14 +424,15 @@ def run(
     return state["history"]
 
 
-def _add(state: dict, values: dict[str, float], folder: RunFolder, number: int) -> None:
-    """Add the loss of a step to the sums since the last record."""
-    values = {k: float(v) for k, v in values.items()}
-    if not all(math.isfinite(v) for v in values.values()):
-        raise TrainingError(f"step {number + 1}: the loss is not finite: {values}; {_last_good(folder)}")
-    state["sums"] = {k: state["sums"].get(k, 0.0) + v for k, v in values.items()}
-    state["count"] += 1
-    state["done"] = number + 1
+def _add(state: dict, unseen: list[tuple[int, dict]], folder: RunFolder) -> None:
+    """Add the losses of steps that nobody has looked at, (number, values) each, to the sums since the last record."""
+    for number, values in unseen:
+        numbers = {k: float(v) for k, v in values.items()}
+        if not all(map(math.isfinite, numbers.values())):
+            raise TrainingError(f"step {number + 1}: the loss is not finite: {numbers}; {_last_good(folder)}")
+        state["sums"] = {k: state["sums"].get(k, 0.0) + v for k, v in numbers.items()}
+        state |= {"count": state["count"] + 1, "done": number + 1}
+    unseen.clear()
 
 
 def _record(state: dict, done: int, validate: Callable | None, validate_every: int | None, last: bool) -> None:

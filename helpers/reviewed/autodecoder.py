@@ -160,9 +160,8 @@ def train(
         ema, scaler = Ema(model.synthesis, 0.999), scaler_for(device, precision)
 
         def step(number):
-            now = _rate_at(number, steps, rate)
             for name, part in optimisers.items():
-                set_rate(part, now * (0.1 if name == "shared_opt" else 1))
+                set_rate(part, _rate_at(number, steps, rate) * (0.1 if name == "shared_opt" else 1))
             parts = losses(model.synthesis, _faces_of(number, len(images), batch_size, (seed, side)), side)
             update(sum(parts.values()), scaler, *optimisers.values())
             return {k: v.detach() for k, v in parts.items()}

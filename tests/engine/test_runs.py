@@ -44,9 +44,9 @@ class Tiny:
         self.values.append(loss.item())
         return {"loss": loss.item(), "twice": 2 * loss.item()}
 
-    def run(self, out, steps, step=None, settings=SETTINGS, save_every=3):
-        state = {"net": self.net, "opt": self.optimiser}
-        return run(out, settings, state, step or self.step, steps, (self.ema,), save_every, progress=False)
+    def run(self, out, steps, step=None, settings=SETTINGS, save_every=3, look_every=1):
+        state, more = {"net": self.net, "opt": self.optimiser}, {"progress": False, "look_every": look_every}
+        return run(out, settings, state, step or self.step, steps, (self.ema,), save_every, **more)
 
     def weights(self):
         both = {**self.net.state_dict(), **{"ema." + k: v for k, v in self.ema.module.state_dict().items()}}
@@ -73,6 +73,31 @@ def test_history_by_hand(finished):
     assert all(h["twice"] == pytest.approx(2 * h["loss"]) for h in history)
     assert [json.loads(line) for line in (out / "history.jsonl").read_text(encoding="utf-8").splitlines()] == history
     assert sorted(p.name for p in out.iterdir()) == ["history.jsonl", "state.pt"]
+
+
+@pytest.mark.parametrize("look_every", [2, 3, 100])
+def test_losses_are_looked_at_seldom(finished, tmp_path, look_every):
+    """As tensors, which a GPU hands out when it has computed them: the same history and weights, no look in between."""
+    tiny, looked = Tiny(), []
+
+    class Watched(float):
+        def __float__(self):
+            looked.append(len(tiny.called))
+            return float.__float__(self)
+
+    whole = tiny.run(tmp_path, 8, lambda n: {k: Watched(v) for k, v in tiny.step(n).items()}, look_every=look_every)
+    assert whole == finished[2] and same(tiny, finished[0])
+    wanted = {2: {2, 3, 5, 6, 8}, 3: {3, 6, 8}, 100: {3, 6, 8}}[look_every]  # a record looks as well
+    assert set(looked) == wanted
+
+
+def test_a_loss_that_was_not_looked_at_is_found_later(tmp_path):
+    """NaN in step 4 of looks after 3 and 6: its number is told, and what was saved is older."""
+    tiny = Tiny()
+    spoilt = lambda n: {"loss": torch.tensor(math.nan if n == 3 else 1.0)}  # noqa: E731
+    with pytest.raises(TrainingError, match=r"step 4: the loss is not finite: .*state\.pt is the last good state"):
+        tiny.run(tmp_path, 8, spoilt, look_every=100)
+    assert runs.steps_done(tmp_path) == 3
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 4, 7])
