@@ -315,6 +315,17 @@ def test_what_cannot_be_run_is_left_out(lent, monkeypatch):
     assert "thesis-photographs" not in [part.name for part in gpu_plan.plan()]
 
 
+def test_a_tree_that_lacks_files_is_refused_before_anything_runs(lent, monkeypatch):
+    """Measures need the identity network, and a part that goes on needs its start."""
+    parts = gpu_plan.plan()
+    assert gpu_plan.lacking(parts) == []
+    monkeypatch.setattr(gpu_plan, "ROOT", lent)
+    names = gpu_plan.lacking(parts)
+    assert {"data/checkpoints/identity.safetensors", "data/checkpoints/blind.safetensors"} < set(names)
+    with pytest.raises(SystemExit, match=r"not here: data/checkpoints/blind\.safetensors, .*train\.zip"):
+        gpu_plan.main(["--dry-run"])
+
+
 def test_steps_that_fit(lent, monkeypatch):
     """A start of 5 s and 0.1 s a step: after both probes 78 s are left of 100, 0.9 of them without another start."""
     now, probes = [0.0], []

@@ -97,7 +97,7 @@ def plan() -> list[Part]:
              "the skip model without an edge map", {"--train-steps": 8000}, "skip", True),
         Part(6, "skip-blind", 0.3, ("helpers.experiments.skip_training", "--degradation", "blind", "--augment",
                                     "--data", "portraits", "--data", "grey-portraits", "--data", "faces",
-                                    "--shares", "2", "1", "1", "--start", "data/checkpoints/skip.safetensors",
+                                    "--shares", "2", "1", "1", "--start", "data/checkpoints/blind.safetensors",
                                     "--rate", "7e-4", "--batch-size", "32", "--validate-every", "4000"),
              "the skip model for photographs", {"--train-steps": 12000}, "skip", True),
         Part(7, "stylegan", 0.3, ("helpers.reviewed.autodecoder", "--batch-size", "32", "--w-dim", "256"),
@@ -106,6 +106,14 @@ def plan() -> list[Part]:
         Part(8, "benchmark", 0.1, (), "images/s beside the plain loop, share of the bf16 peak"),
     ]  # fmt: skip
     return parts if sets else [part for part in parts if part.name != PHOTOGRAPHS]
+
+
+def lacking(parts: list[Part]) -> list[str]:
+    """Files of the course that these parts read and that are not here: a tree that was made small may lack them."""
+    names = {f"data/faces/{split}.zip" for split in ("train", "val", "test")}
+    names |= {"data/checkpoints/identity.safetensors"}
+    names |= {word for part in parts for word in part.command if word.startswith("data/checkpoints/")}
+    return sorted(name for name in names if not (ROOT / name).exists())
 
 
 def possible(part: Part) -> str:
@@ -372,6 +380,8 @@ def main(argv: list[str] | None = None) -> None:
     ]
     if not parts:
         raise SystemExit(f"error: PARTS={' '.join(asked)} names no part that can be run here")
+    if files := lacking(parts):
+        raise SystemExit(f"error: not here: {', '.join(files)}")
     minutes = float(os.environ.get("MINUTES") or (60 if dry else 13))
     raise SystemExit(0 if Plan(parts, 60 * minutes, dry).run() else 1)
 
