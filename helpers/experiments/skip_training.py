@@ -300,6 +300,7 @@ def _history_of(start: str) -> list[dict]:
     """How the checkpoint ``start`` was made: its own stages before, and its last one; its name if nothing says it."""
     about = read_about(start)
     names = ("steps", "batch_size", "rate", "seed", "weights", "degradation", "training_data")
+    names += ("augment", "hours", "hardware", "stopped")
     last = {k: about[k] for k in names if k in about}
     return [*about.get("before", []), last or {"checkpoint": Path(start).name}]
 

@@ -436,7 +436,8 @@ def test_command_line_blind(shared, tmp_path, monkeypatch):
 def test_export_of_a_run_that_was_stopped(run, tmp_path, monkeypatch):
     """The average as it is by then, and how far it came."""
     start = tmp_path / "start.safetensors"
-    save_checkpoint(start, SkipModel(image_size=64, **SHAPE), {"steps": 7, "batch_size": 2, "training_data": "x"})
+    stage = {"steps": 7, "batch_size": 2, "training_data": "x", "hours": 0.1, "hardware": "a card", "stopped": "early"}
+    save_checkpoint(start, SkipModel(image_size=64, **SHAPE), stage | {"versions": {"torch": "2"}})
     plain, average = runs.run, {}
 
     def stopped(out, settings, parts, step, steps, emas, **more):
@@ -450,7 +451,7 @@ def test_export_of_a_run_that_was_stopped(run, tmp_path, monkeypatch):
     assert about["stopped"] == "stopped after 2 of 5 steps" and about["name"] == "mine"
     assert (about["steps"], about["images_seen"], about["batch_size"]) == (2, 8, 4) and about["hours"] >= 0
     assert about["training_data"] == "12 drawings" and about["degradation"] == "blind"
-    assert about["before"] == [{"steps": 7, "batch_size": 2, "training_data": "x"}]
+    assert about["before"] == [stage]
     assert about["hardware"].startswith("CPU") and about["history"]["step"] == 2
     model = methods.Skip("cpu", tmp_path / "new" / "mine.safetensors").model
     for name, value in model.state_dict().items():
