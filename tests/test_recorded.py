@@ -19,7 +19,7 @@ from helpers.pairs import Pairs
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "tests" / "recorded"
-CHECKPOINTS = ("thesis", "skip", "posterior_mean", "pmrf", "diffir", "stylegan")
+CHECKPOINTS = ("thesis", "skip", "posterior_mean", "pmrf", "diffir", "stylegan", "blind")
 
 
 def restoration(name: str) -> np.ndarray:
