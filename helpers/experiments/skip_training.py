@@ -299,8 +299,10 @@ def _untrained(run: dict) -> SkipModel:
 def _history_of(start: str) -> list[dict]:
     """How the checkpoint ``start`` was made: its own stages before, and its last one; its name if nothing says it."""
     about = read_about(start)
-    names = ("steps", "batch_size", "rate", "seed", "weights", "degradation", "training_data")
-    names += ("augment", "hours", "hardware", "stopped")
+    names = (
+        "steps", "batch_size", "rate", "seed", "weights", "degradation", "training_data", "augment",
+        "hours", "hardware", "stopped",
+    )  # fmt: skip
     last = {k: about[k] for k in names if k in about}
     return [*about.get("before", []), last or {"checkpoint": Path(start).name}]
 
